@@ -1,0 +1,186 @@
+/*
+ * engine_kist - kist through its public header, as any program uses it. The
+ * bank has the default settings but for the hint how many entries to expect
+ * (LMDB needs none, tkrzw gets one too).
+ */
+#include "bench.h"
+
+#include <kist/kist.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct kist {
+    kist_store *store;
+    kist_bank *bank;
+};
+
+static int fail(const char *what, int rc)
+{
+    const kist_error *e = kist_last_error();
+
+    if (e->rc == rc && e->what[0])
+        fprintf(stderr, "%s\n", e->what);
+    return bench_fail("kist", what, kist_strerror(rc));
+}
+
+static kist_bytes key_bytes(const bench_key *key)
+{
+    return (kist_bytes){ .data = key, .len = sizeof *key };
+}
+
+static int kist_engine_close(void *self)
+{
+    struct kist *t = self;
+    int rc = kist_bank_close(t->bank);
+    int rc2 = kist_store_close(t->store);
+
+    free(t);
+    rc = rc ? rc : rc2;
+    return rc < 0 ? fail("close", rc) : 0;
+}
+
+static void options_of(const struct bench_conf *conf, kist_store_options *store,
+                       kist_bank_options *bank)
+{
+    *store = (kist_store_options){ .size = sizeof *store };
+    *bank = (kist_bank_options){ .size = sizeof *bank, .expect_entries = conf->entries };
+    switch (conf->mode) {
+    case BENCH_LOAD:
+        store->flags = KIST_STORE_CREATE;
+        bank->flags = KIST_BANK_CREATE | KIST_BANK_EXCLUSIVE;
+        break;
+    case BENCH_USE:
+        break;
+    case BENCH_DURABLE:
+        bank->durability = KIST_DURABILITY_ALWAYS;
+        break;
+    case BENCH_READONLY:
+        store->flags = KIST_STORE_READONLY;
+        break;
+    case BENCH_VERIFY_ALWAYS:
+        bank->verify = KIST_VERIFY_ALWAYS;
+        break;
+    case BENCH_VERIFY_NEVER:
+        bank->verify = KIST_VERIFY_NEVER;
+        break;
+    }
+}
+
+static int kist_engine_open(void **self, const struct bench_conf *conf)
+{
+    kist_store_options store;
+    kist_bank_options bank;
+    struct kist *t = calloc(1, sizeof *t);
+    int rc;
+
+    if (!t)
+        return bench_fail("kist", "open", "out of memory");
+    options_of(conf, &store, &bank);
+    if ((rc = kist_store_open(&t->store, conf->dir, &store)) ||
+        (rc = kist_bank_open(&t->bank, t->store, "bench", &bank))) {
+        rc = fail("open", rc);
+        (void)kist_engine_close(t);
+        return rc;
+    }
+    *self = t;
+    return 0;
+}
+
+static int kist_engine_put(void *self, const bench_key *key, const void *value)
+{
+    struct kist *t = self;
+    int rc = kist_put(t->bank, key_bytes(key), (kist_bytes){ value, BENCH_VALUE_BYTES });
+
+    return rc ? fail("put", rc) : 0;
+}
+
+static int kist_engine_get(void *self, const bench_key *key)
+{
+    struct kist *t = self;
+    kist_bytes value;
+    int rc = kist_get(t->bank, key_bytes(key), &value);
+
+    if (rc == KIST_MISS)
+        return BENCH_MISS;
+    if (rc)
+        return fail("get", rc);
+    return *(const unsigned char *)value.data;
+}
+
+static int kist_engine_get_many(void *self, const bench_key *keys, uint64_t *sum)
+{
+    struct kist *t = self;
+    kist_bytes key[BENCH_BATCH], value[BENCH_BATCH];
+    int rc[BENCH_BATCH], found;
+
+    for (int i = 0; i < BENCH_BATCH; i++)
+        key[i] = key_bytes(&keys[i]);
+    found = kist_get_many(t->bank, key, BENCH_BATCH, value, rc);
+    if (found < 0)
+        return fail("get many", found);
+    for (int i = 0; i < BENCH_BATCH; i++) {
+        if (rc[i] == KIST_OK)
+            *sum += *(const unsigned char *)value[i].data;
+    }
+    return found;
+}
+
+static int kist_engine_read_begin(void *self)
+{
+    int rc = kist_read_begin();
+
+    (void)self;
+    return rc ? fail("read section", rc) : 0;
+}
+
+static void kist_engine_read_end(void *self)
+{
+    (void)self;
+    kist_read_end();
+}
+
+static int kist_engine_sync(void *self)
+{
+    struct kist *t = self;
+    int rc = kist_sync(t->bank);
+
+    return rc ? fail("sync", rc) : 0;
+}
+
+static int kist_engine_tidy(void *self)
+{
+    struct kist *t = self;
+    int rc = kist_compact(t->bank, NULL, NULL);
+
+    return rc ? fail("compact", rc) : 0;
+}
+
+static int kist_engine_use(void *self, struct bench_use *use)
+{
+    struct kist *t = self;
+    kist_stats stats = { .size = sizeof stats };
+    int rc = kist_stat(t->bank, &stats);
+
+    if (rc)
+        return fail("stat", rc);
+    use->reserved_bytes = stats.heap_file_bytes - stats.live_bytes - stats.wasted_bytes;
+    use->record_bytes = stats.entries ? stats.live_bytes / stats.entries : 0;
+    return 0;
+}
+
+const struct bench_engine bench_kist = {
+    .name = "kist",
+    .open = kist_engine_open,
+    .put = kist_engine_put,
+    .get = kist_engine_get,
+    .get_many = kist_engine_get_many,
+    .sync = kist_engine_sync,
+    .close = kist_engine_close,
+    .read_begin = kist_engine_read_begin,
+    .read_end = kist_engine_read_end,
+    .tidy = kist_engine_tidy,
+    .use = kist_engine_use,
+    .version = kist_version,
+    .setup = "defaults (verification `first`, durability `none`), told how many entries to "
+             "expect, one read section around many gets",
+};

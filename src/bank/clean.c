@@ -1,0 +1,562 @@
+/*
+ * clean.c - giving space back (I3, I10).
+ *
+ * A segment is emptied by copying the records that slots lead to, in groups,
+ * the lock let go between them. Then, in this order:
+ *
+ *     sync            ⚑ covers the copies
+ *     unlink          the emptied file
+ *     sync directory  before a tombstone that kept something dead in this
+ *                     file is given up with a later one
+ *
+ * In the oldest segment tombstones are left where they are, until nothing else
+ * in it counts; then `emptying` tells that they are given up, and their slots
+ * are emptied before the file goes.
+ *
+ * ⚑ A segment opened by a recovery says where its predecessor was cut off. It
+ * stays as long as that one: else what lies behind the cut would come back. So
+ * one that was cut is always cleaned, before the one that says so.
+ *
+ * Segments are taken oldest first. So when one is emptied that is the oldest,
+ * every segment before it is gone for good: its tombstones, clears and commits
+ * speak of nothing any more. In one that is not the oldest they are kept, by
+ * being copied too.
+ */
+#include "bank/core.h"
+
+#include "base/err.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { GROUP_BYTES = 1 << 20, GROUP_RECORDS = 4096 };
+
+struct cleaning {
+    kist_bank *handle;
+    uint64_t n;       /* the segment being emptied */
+    uint64_t at;      /* how far it is */
+    bool is_oldest;
+    bool giving_up;   /* the second time through: tombstones */
+    bool keeps_all;   /* the second time through, damaged: all is moved */
+    uint64_t kept;    /* tombstones met the first time */
+    bool damaged;     /* not all of it can be read */
+    uint64_t moved;   /* bytes, in all */
+    uint64_t vouched; /* batches below this place need no more looking for */
+};
+
+/* ---- unlinking -------------------------------------------------------- */
+
+/* The lowest number from n on whose file exists. */
+static uint64_t first_from(struct core *c, int dir, uint64_t n)
+{
+    uint64_t newest = shm_peek(&c->live->newest);
+    char name[SEGMENT_NAME_MAX];
+    struct os_stat st;
+
+    for (; n < newest; n++) {
+        segment_name(name, n);
+        if (os_stat_under(dir, name, &st) == 0)
+            break;
+    }
+    return n;
+}
+
+static void drop_from_accounts(struct core *c, struct state *s, uint64_t n)
+{
+    struct live_segment *e = ring_entry(c, n);
+    uint64_t used = e ? shm_peek(&e->used) : 0;
+
+    s->used = s->used > used ? s->used - used : 0;
+    if (e)
+        shm_store(&e->n, 0);
+}
+
+/* Unlink the segments from..to-1, and sync the directory. Holding the lock. */
+static int unlink_range(struct core *c, struct state *s, uint64_t from, uint64_t to)
+{
+    char name[SEGMENT_NAME_MAX];
+    int dir = bank_open_dir(c->bank), rc = 0;
+    bool any = false;
+
+    if (dir < 0)
+        return err_os(dir, c->bank->name, NULL, "open the bank's directory");
+    for (uint64_t n = from; n < to && rc == 0; n++) {
+        segment_name(name, n);
+        rc = os_unlink(dir, name);
+        any |= rc == 0;
+        if (rc == 0)
+            drop_from_accounts(c, s, n);
+        else if (rc == -ENOENT)
+            rc = 0;
+    }
+    if (rc == 0 && any) {
+        rc = os_fsync(dir);
+        if (rc < 0)
+            rc = sync_failed(c, rc);
+    }
+    if (rc == 0 && shm_peek(&c->live->oldest) >= from && shm_peek(&c->live->oldest) < to)
+        shm_publish(&c->live->oldest, first_from(c, dir, to)); /* pairs with is_gone() */
+    (void)os_close(dir);
+    core_step(c, s);
+    os_mutex_lock(&c->mapping);
+    core_drop_old(c);
+    os_mutex_unlock(&c->mapping);
+    return rc < 0 && rc != KIST_EPOISON
+               ? err_os(rc, c->bank->name, name, "unlink a cleaned segment")
+               : rc;
+}
+
+int clean_below(kist_bank *h, uint64_t n)
+{
+    struct writer w;
+    int rc = sync_vouched(h);
+
+    if (rc == KIST_OK)
+        rc = write_begin(&w, h, 0);
+    if (rc < 0)
+        return rc;
+    rc = unlink_range(w.core, &w.state, shm_peek(&w.core->live->oldest), n);
+    write_end(&w);
+    return rc;
+}
+
+/* ---- batches ---------------------------------------------------------- */
+
+/* ⚑ A commit counts while all records of its batch are there. Before one is
+ * moved away, another commit, by then as durable as the first, vouches for
+ * whatever is left between two places. */
+static int vouch(struct writer *w, struct state *s, uint64_t first, uint64_t end)
+{
+    const struct record_bank *b = &w->core->bank->set.record;
+    struct commit_body body = { .first = first, .count = 0, .sum = end };
+    struct entry e = {
+        .kind = RECORD_COMMIT,
+        .sequence = s->visible,
+        .mtime_ns = os_clock(OS_CLOCK_REAL_COARSE),
+        .value = { &body, sizeof body },
+        .key_hash = record_hash_key(b, NULL, 0),
+        .value_hash = record_hash_value(&body, sizeof body, NULL),
+    };
+    uint64_t place;
+    int rc = append_room(w->core, s, entry_size(&e), APPEND_LAST);
+
+    if (rc == KIST_OK)
+        rc = append(w->core, s, &e, w->handle->durability == KIST_DURABILITY_ALWAYS, &place);
+    if (rc < 0)
+        return rc;
+    shm_store(&w->core->live->range_first, first);
+    shm_store(&w->core->live->range_end, end);
+    return KIST_OK;
+}
+
+int clean_before_batch(kist_bank *h, uint64_t first, uint64_t end)
+{
+    struct writer w;
+    int rc = write_begin(&w, h, 0);
+
+    if (rc < 0)
+        return rc;
+    rc = vouch(&w, &w.state, first, end);
+    if (rc == KIST_OK)
+        core_step(w.core, &w.state);
+    write_end(&w);
+    return rc < 0 ? rc : clean_below(h, place_n(first));
+}
+
+/* Make sure that the batch of the record at `place` is vouched for, if it was
+ * committed. */
+static int vouch_for(struct writer *w, struct cleaning *cl, struct state *s, uint64_t place)
+{
+    const struct live *l = w->core->live;
+    struct walk walk = { .core = w->core, .at = place, .newest = place_n(s->tail) };
+    struct commit_body body;
+    const struct record *r;
+    uint64_t at;
+    int rc;
+
+    if (place < cl->vouched || (place >= shm_peek(&l->range_first) && place < shm_peek(&l->range_end)))
+        return KIST_OK;
+    while ((rc = walk_next(&walk, &r, &at)) == KIST_OK && at < s->tail) {
+        if (record_kind(r) != RECORD_COMMIT || r->value_len != sizeof body)
+            continue;
+        memcpy(&body, record_value(r), sizeof body);
+        cl->vouched = at;
+        if (body.first <= place)
+            return vouch(w, s, body.first, body.count ? at : body.sum);
+        return KIST_OK; /* another batch's: this one was given up */
+    }
+    cl->vouched = s->tail;
+    return rc < 0 ? rc : KIST_OK;
+}
+
+/* ---- moving ----------------------------------------------------------- */
+
+/* A clear or commit; a clear in a batch that never counted is nothing. */
+static bool keeps_history(const struct live *l, const struct record *r, uint64_t place)
+{
+    return record_kind(r) == RECORD_COMMIT ||
+           (record_kind(r) == RECORD_CLEAR && live_counts(l, r, place));
+}
+
+/* A clear or commit that still speaks of something. A commit's records may
+ * have been moved since, so from now on it vouches for a range of places. */
+static int move_own(struct writer *w, struct state *s, const struct record *r, uint64_t place)
+{
+    const struct record_bank *b = &w->core->bank->set.record;
+    struct commit_body body = { 0 };
+    struct entry e = {
+        .kind = (uint8_t)record_kind(r),
+        .sequence = r->sequence,
+        .mtime_ns = r->mtime_ns,
+        .value = { record_value(r), r->value_len },
+        .key_hash = record_hash_key(b, NULL, 0),
+    };
+    int rc;
+
+    if (record_kind(r) == RECORD_COMMIT && r->value_len == sizeof body) {
+        memcpy(&body, record_value(r), sizeof body);
+        if (body.count != 0) {
+            body.count = 0;
+            body.sum = place;
+        }
+        e.value = (kist_bytes){ &body, sizeof body };
+    }
+    e.value_hash = record_hash_value(e.value.data, e.value.len, NULL);
+    rc = append_room(w->core, s, entry_size(&e), APPEND_LAST);
+    return rc < 0 ? rc
+                  : append(w->core, s, &e, w->handle->durability == KIST_DURABILITY_ALWAYS,
+                           &place);
+}
+
+/* The index does not lead to `r`: because of a newer one, a clear, or a batch
+ * that never counted. Anything else is damage to the index, and must not cost
+ * the record (I2). */
+static int is_dead(struct core *c, uint64_t place, const struct record *r,
+                   const struct record *newest)
+{
+    if (newest ? newest->sequence >= r->sequence
+               : r->sequence <= shm_peek(&c->live->cleared) ||
+                     record_kind(r) == RECORD_DELETE ||
+                     place_n(place) == shm_peek(&c->live->emptying))
+        return KIST_OK;
+    if (!live_counts(c->live, r, place))
+        return KIST_OK;
+    return bank_err(c->bank, KIST_ECORRUPT, "kist.index", ERR_NOWHERE,
+                    "bank '%s': the index does not lead to a live record; run 'kist repair'",
+                    c->bank->name);
+}
+
+static int move_one(struct writer *w, struct cleaning *cl, struct state *s,
+                    const struct record *r, uint64_t place)
+{
+    bool durable = w->handle->durability == KIST_DURABILITY_ALWAYS;
+    kist_bytes key = { record_key(r), r->key_len };
+    struct key_record what = key_record_of(r, place), now = what;
+    uint64_t hash, to;
+    struct found f;
+    int rc;
+
+    if (r->kind & RECORD_IN_BATCH) {
+        rc = vouch_for(w, cl, s, place);
+        if (rc < 0)
+            return rc;
+    }
+    if (keeps_history(w->core->live, r, place))
+        return cl->is_oldest ? KIST_OK : move_own(w, s, r, place);
+    if (!what.counts && !what.tombstone)
+        return KIST_OK;
+    hash = record_hash_key(&w->core->bank->set.record, key.data, key.len);
+    rc = core_find(w->core, key, hash, KIST_VERIFY_NEVER, &f);
+    if (rc != KIST_OK || f.place != place)
+        return is_dead(w->core, place, r, rc == KIST_OK ? f.record : NULL);
+    if (what.tombstone && cl->is_oldest) {
+        cl->kept++;
+        if (cl->giving_up) { /* I10: all it could speak of is gone */
+            hash_empty(f.slot);
+            state_replace(w->core, s, what, (struct key_record){ 0 });
+        }
+        return KIST_OK;
+    }
+    rc = append_room(w->core, s, what.size, APPEND_LAST);
+    if (rc == KIST_OK)
+        rc = append_moved(w->core, s, r, place, durable, &to);
+    if (rc < 0)
+        return rc;
+    hash_update(f.slot, hash, to);
+    now.n = place_n(to);
+    state_replace(w->core, s, what, now);
+    cl->moved += what.size;
+    return KIST_OK;
+}
+
+/* Where a recovery cut segment N off, or 0. The next one that exists says so. */
+static uint64_t cut_of(struct core *c, uint64_t n)
+{
+    struct segment *s;
+
+    for (uint64_t m = n + 1; m <= shm_peek(&c->live->newest); m++)
+        if (ring_entry(c, m) && core_map_segment(c, m, &s) == KIST_OK)
+            return s->header.predecessor == n ? (uint64_t)s->header.cut16 * RECORD_ALIGN : 0;
+    return 0;
+}
+
+/* One group of the segment, under the lock. KIST_END: that was the last. */
+static int move_group(struct cleaning *cl)
+{
+    struct scan scan = { .at = cl->at };
+    struct scan_step step = { .found = SCAN_END };
+    struct segment *seg;
+    struct state next;
+    struct writer w;
+    uint64_t bytes = 0, before = cl->moved;
+    int rc = write_begin(&w, cl->handle, 0);
+
+    if (rc < 0)
+        return rc;
+    seg = core_segment(w.core, cl->n);
+    if (!seg)
+        rc = core_map_segment(w.core, cl->n, &seg);
+    cl->is_oldest = !cl->keeps_all && shm_peek(&w.core->live->oldest) == cl->n;
+    if (cl->giving_up && cl->is_oldest)
+        shm_publish(&w.core->live->emptying, cl->n);
+    next = w.state;
+    scan.segment = seg;
+    scan.until = cut_of(w.core, cl->n); /* what lies behind is void (S4) */
+    scan.bank = &w.core->bank->set.record;
+    for (int i = 0; rc == KIST_OK && i < GROUP_RECORDS && bytes < GROUP_BYTES; i++) {
+        scan_next(&scan, &step);
+        if (step.found == SCAN_DAMAGED) {
+            cl->damaged = true;
+            cl->at = scan.at;
+            continue;
+        }
+        if (step.found != SCAN_RECORD)
+            break;
+        rc = move_one(&w, cl, &next, step.record, place_make(cl->n, step.offset));
+        bytes += step.len < GROUP_BYTES / 64 ? step.len : cl->moved - before;
+        if (rc == KIST_OK)
+            cl->at = scan.at;
+    }
+    core_step(w.core, &next); /* also what came before a failure */
+    write_end(&w);
+    if (rc == -ENOENT)
+        return KIST_END; /* it was cleaned by somebody else */
+    return rc < 0 ? rc : step.found == SCAN_END ? KIST_END : KIST_OK;
+}
+
+static int finish(struct cleaning *cl)
+{
+    struct writer w;
+    int rc = sync_vouched(cl->handle); /* ⚑ the copies, before the originals go */
+
+    if (rc == KIST_OK)
+        rc = write_begin(&w, cl->handle, 0);
+    if (rc < 0)
+        return rc;
+    rc = unlink_range(w.core, &w.state, cl->n, cl->n + 1);
+    if (rc == KIST_OK && shm_peek(&w.core->live->emptying) == cl->n)
+        shm_publish(&w.core->live->emptying, 0);
+    write_end(&w);
+    return rc;
+}
+
+static int move_all(struct cleaning *cl)
+{
+    int rc;
+
+    cl->at = 0;
+    do
+        rc = move_group(cl);
+    while (rc == KIST_OK);
+    return rc;
+}
+
+/* Does any slot lead into segment N? Holding the lock word. */
+static bool is_led_to(struct core *c, uint64_t n)
+{
+    const struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_relaxed);
+    uint64_t newest = shm_peek(&c->live->newest), *slots;
+    struct hash_cursor cursor = { 0 };
+    size_t cap = HASH_CURSOR_SLOTS, got;
+    bool found = false;
+
+    slots = os_alloc(cap * sizeof *slots);
+    while (slots && !found && !cursor.done) {
+        if (hash_walk(ix, &cursor, slots, cap, &got)) {
+            for (size_t i = 0; i < got; i++)
+                found |= place_n(loc_place(slot_loc(slots[i]), newest)) == n;
+        } else if (got > cap) {
+            uint64_t *more = os_resize(slots, got * sizeof *more);
+
+            found = !more;
+            slots = more ? more : slots;
+            cap = got;
+        } else {
+            found = true; /* the index is damaged: nothing is certain */
+        }
+    }
+    os_free(slots);
+    return found || !cursor.done;
+}
+
+/* What can't be read of it may be somebody's only copy: it stays while a slot
+ * leads there. Its tombstones move too, since it may stay. */
+static int clean_damaged(struct cleaning *cl)
+{
+    char name[SEGMENT_NAME_MAX];
+    struct writer w;
+    bool stays;
+    int rc;
+
+    cl->keeps_all = true;
+    rc = move_all(cl);
+    if (rc >= 0)
+        rc = write_begin(&w, cl->handle, 0);
+    if (rc < 0)
+        return rc;
+    stays = is_led_to(w.core, cl->n);
+    write_end(&w);
+    if (!stays)
+        return finish(cl);
+    segment_name(name, cl->n);
+    bank_log(cl->handle->bank, KIST_LOG_WARNING, name, cl->at, "%s is damaged and stays as it is",
+             name);
+    return KIST_OK;
+}
+
+static int clean_segment(struct cleaning *cl)
+{
+    int rc = move_all(cl);
+
+    if (rc >= 0 && cl->damaged)
+        return clean_damaged(cl);
+    if (rc >= 0 && cl->kept > 0) {
+        cl->giving_up = true;
+        rc = move_all(cl);
+    }
+    return rc < 0 ? rc : finish(cl);
+}
+
+/* ---- compact ---------------------------------------------------------- */
+
+struct plan {
+    uint64_t first, last; /* segments to look at */
+    uint64_t bytes;       /* to be read, for progress */
+    bool all;             /* there are tombstones: everything before them too */
+};
+
+static bool wants_cleaning(struct core *c, uint64_t n, bool all)
+{
+    struct live_segment *e = ring_entry(c, n);
+
+    return !e || all || shm_peek(&e->used) != shm_peek(&e->live);
+}
+
+static bool is_full(int rc)
+{
+    return rc == KIST_EFULL || rc == KIST_EQUOTA || rc == KIST_EFILESIZE;
+}
+
+/* Seal the active segment if it has dead records, so that it is cleaned too. */
+static int make_plan(kist_bank *h, struct plan *p)
+{
+    struct state next;
+    struct writer w;
+    uint64_t n;
+    int rc = write_begin(&w, h, 0);
+
+    if (rc < 0)
+        return rc;
+    next = w.state;
+    p->all = next.deleted > 0;
+    p->first = shm_peek(&w.core->live->oldest);
+    n = place_n(next.tail);
+    p->last = n - 1;
+    if ((next.used != next.live || p->all) && wants_cleaning(w.core, n, p->all) &&
+        place_offset(next.tail) > SEGMENT_FIRST_RECORD) {
+        rc = append_seal(w.core, &next);
+        if (is_full(rc)) { /* then without it */
+            rc = KIST_OK;
+        } else if (rc == KIST_OK) {
+            core_step(w.core, &next);
+            p->last = n;
+        }
+    }
+    p->bytes = next.used;
+    write_end(&w);
+    return rc;
+}
+
+/* Does segment N say where one that is still there was cut off? */
+static bool is_needed(struct core *c, uint64_t n)
+{
+    struct segment *s;
+
+    return core_map_segment(c, n, &s) == KIST_OK && s->header.cut16 != 0 &&
+           ring_entry(c, s->header.predecessor) != NULL;
+}
+
+static int look_at(kist_bank *h, uint64_t n, bool all, uint64_t *bytes)
+{
+    struct live_segment *e;
+    struct writer w;
+    int rc = write_begin(&w, h, 0);
+
+    if (rc < 0)
+        return rc;
+    e = ring_entry(w.core, n);
+    *bytes = e ? shm_peek(&e->used) : 0;
+    rc = e && (wants_cleaning(w.core, n, all) || cut_of(w.core, n) != 0) && !is_needed(w.core, n)
+             ? KIST_OK
+             : KIST_MISS;
+    write_end(&w);
+    return rc;
+}
+
+/* Once over all segments. *full: one found no room to move to; *any: another
+ * gave some back. */
+static int compact_once(kist_bank *h, const struct plan *plan, uint64_t *done, int *full, bool *any,
+                        kist_progress progress, void *arg)
+{
+    uint64_t bytes = 0;
+    int rc = KIST_OK;
+
+    for (uint64_t n = plan->first; rc == KIST_OK && n <= plan->last; n++) {
+        struct cleaning cl = { .handle = h, .n = n };
+
+        rc = look_at(h, n, plan->all, &bytes);
+        if (rc == KIST_MISS) {
+            rc = KIST_OK;
+            continue;
+        }
+        if (rc == KIST_OK)
+            rc = clean_segment(&cl);
+        if (is_full(rc)) {
+            *full = rc;
+            rc = KIST_OK;
+            continue;
+        }
+        *any = true;
+        *done += bytes;
+        if (rc == KIST_OK && progress)
+            rc = progress(*done < plan->bytes ? *done : plan->bytes, plan->bytes, arg);
+    }
+    return rc;
+}
+
+int kist_compact(kist_bank *h, kist_progress progress, void *arg)
+{
+    struct plan plan = { 0 };
+    uint64_t done = 0;
+    int full, rc = make_plan(h, &plan);
+    bool any = true;
+
+    for (full = KIST_OK; rc == KIST_OK && any;) {
+        any = false;
+        full = KIST_OK;
+        rc = compact_once(h, &plan, &done, &full, &any, progress, arg);
+        if (full == KIST_OK) /* on a full disk: again, with what came back */
+            break;
+    }
+    return rc == KIST_OK && !any ? full : rc;
+}

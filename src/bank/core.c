@@ -1,0 +1,388 @@
+/* core.c - entering a bank, and the maps that a core holds, see core.h. */
+#include "bank/core.h"
+
+#include "base/err.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TABLE_FIRST = 16 };
+
+/* ---- files of the bank ------------------------------------------------ */
+
+int bank_open_dir(const struct bank *b)
+{
+    return os_open_under(b->env->dir, b->name, OS_READ | OS_DIR, 0);
+}
+
+int bank_open_file(const struct bank *b, const char *file, int flags)
+{
+    char path[BANK_PATH_MAX];
+
+    struct os_stat st;
+    int fd, rc;
+
+    (void)snprintf(path, sizeof path, "%s/%s", b->name, file);
+    fd = os_open_under(b->env->dir, path, flags, 0);
+    if (fd < 0)
+        return fd;
+    rc = os_stat(fd, &st);
+    if (rc == 0 && st.kind == OS_FILE_REGULAR)
+        return fd;
+    (void)os_close(fd);
+    return rc < 0 ? rc : -ELOOP; /* as a link would be */
+}
+
+int bank_path_error(const struct bank *b, int rc, const char *file)
+{
+    if (rc == -ELOOP || rc == -ENOTDIR || rc == -ENXIO || rc == -EXDEV || rc == -EISDIR)
+        return bank_err(b, KIST_EPATH, file, ERR_NOWHERE,
+                        "a symlink, or no regular file or directory, is in the way of bank '%s'",
+                        b->name);
+    return err_os(rc, b->name, file, "open a file of the bank");
+}
+
+int bank_own(const struct bank *b, int fd)
+{
+    return os_own(fd, b->env->uid, b->env->gid, b->env->file_mode);
+}
+
+void bank_log(const struct bank *b, uint32_t level, const char *file, uint64_t offset,
+              const char *format, ...)
+{
+    char text[256];
+    kist_log_event e = {
+        .level = level, .bank = b->name, .file = file, .offset = offset, .message = text
+    };
+    va_list ap;
+
+    if (!b->env->log)
+        return;
+    va_start(ap, format);
+    (void)vsnprintf(text, sizeof text, format, ap);
+    va_end(ap);
+    b->env->log(&e, b->env->log_arg);
+}
+
+/* ---- segments --------------------------------------------------------- */
+
+static void table_free(struct retired *r)
+{
+    os_free((char *)r - offsetof(struct segment_table, retired));
+}
+
+static struct segment_table *table_new(uint64_t size)
+{
+    struct segment_table *t = os_alloc(sizeof *t + size * sizeof t->at[0]);
+
+    if (t)
+        t->mask = size - 1;
+    return t;
+}
+
+/* A table in which `s` and all others have a place of their own. */
+static int table_grow(struct core *c, struct segment_table **table, uint64_t n)
+{
+    struct segment_table *old = *table, *t;
+    uint64_t size = old ? (old->mask + 1) * 2 : TABLE_FIRST;
+    bool fits;
+
+    do {
+        fits = true;
+        t = table_new(size);
+        if (!t)
+            return KIST_ENOMEM;
+        for (uint64_t i = 0; old && i <= old->mask; i++) {
+            struct segment *s = atomic_load_explicit(&old->at[i], memory_order_relaxed);
+
+            if (!s)
+                continue;
+            fits &= !atomic_load_explicit(&t->at[s->n & t->mask], memory_order_relaxed);
+            atomic_store_explicit(&t->at[s->n & t->mask], s, memory_order_relaxed);
+        }
+        fits &= !atomic_load_explicit(&t->at[n & t->mask], memory_order_relaxed);
+        if (!fits) {
+            os_free(t);
+            size *= 2;
+        }
+    } while (!fits);
+    atomic_store_explicit(&c->segments, t, memory_order_release); /* core_segment */
+    if (old)
+        thread_retire(&old->retired, table_free);
+    *table = t;
+    return 0;
+}
+
+static void hold_lock(const struct core *c, uint64_t n, enum os_lock_kind kind)
+{
+    if (c->lock_fd >= 0 && !c->is_private) /* only statistics miss it, should it fail */
+        (void)os_lock(c->lock_fd, kind, SEAT_HELD + n, 1, false);
+}
+
+static void drop_at(struct core *c, struct segment_table *t, uint64_t i)
+{
+    struct segment *s = atomic_load_explicit(&t->at[i], memory_order_relaxed);
+
+    atomic_store_explicit(&t->at[i], NULL, memory_order_release);
+    hold_lock(c, s->n, OS_LOCK_FREE);
+    segment_retire(s);
+}
+
+/* Unlinked, as far as a look at `live` tells: below the oldest, or not in the
+ * accounts while these are all in the first page. */
+static bool is_gone(const struct core *c, uint64_t n)
+{
+    const struct live *l = c->live;
+
+    if (n < shm_read(&l->oldest) || shm_read(&l->newest) - n >= 2 * SEGMENTS_ROUND)
+        return true;
+    return shm_read(&l->ring_lg) == LIVE_RING_LG && n < shm_read(&l->newest) &&
+           shm_read(&l->ring[n % (1 << LIVE_RING_LG)].n) != n;
+}
+
+void core_drop_old(struct core *c)
+{
+    struct segment_table *t = atomic_load_explicit(&c->segments, memory_order_relaxed);
+
+    for (uint64_t i = 0; t && i <= t->mask && !c->is_private; i++) {
+        struct segment *s = atomic_load_explicit(&t->at[i], memory_order_relaxed);
+
+        if (s && is_gone(c, s->n))
+            drop_at(c, t, i);
+    }
+}
+
+static int map_segment(struct core *c, uint64_t n, struct segment **out)
+{
+    char name[SEGMENT_NAME_MAX];
+    int fd, rc;
+
+    segment_name(name, n);
+    fd = bank_open_file(c->bank, name, OS_READ);
+    if (fd < 0)
+        return fd == -ENOENT ? fd : bank_path_error(c->bank, fd, name);
+    rc = segment_map(out, fd, c->bank->set.record.id, n);
+    (void)os_close(fd);
+    if (rc < 0 && rc > -4096) /* a system error, such as too many maps */
+        return bank_err(c->bank, err_system(rc), name, ERR_NOWHERE, "cannot map the segment: %s",
+                        kist_strerror(rc));
+    if (rc < 0)
+        return bank_err(c->bank, rc == KIST_ENOMEM ? rc : KIST_ECORRUPT, name, 0,
+                        "the segment's header is damaged; run 'kist verify'");
+    return rc;
+}
+
+int core_map_segment(struct core *c, uint64_t n, struct segment **out)
+{
+    struct segment_table *t;
+    struct segment *s;
+    int rc = 0;
+
+    os_mutex_lock(&c->mapping);
+    s = core_segment(c, n);
+    if (s)
+        goto out;
+    core_drop_old(c);
+    rc = map_segment(c, n, &s);
+    if (rc < 0)
+        goto out;
+    t = atomic_load_explicit(&c->segments, memory_order_relaxed);
+    if (atomic_load_explicit(&t->at[n & t->mask], memory_order_relaxed)) {
+        rc = table_grow(c, &t, n);
+        if (rc < 0) {
+            segment_release(s);
+            goto out;
+        }
+    }
+    hold_lock(c, n, OS_LOCK_SHARED);
+    atomic_store_explicit(&t->at[n & t->mask], s, memory_order_release); /* core_segment */
+out:
+    os_mutex_unlock(&c->mapping);
+    if (rc == 0)
+        *out = s;
+    return rc;
+}
+
+const struct record *core_record(struct core *c, uint64_t loc, struct segment **segment,
+                                 uint64_t *place)
+{
+    uint64_t at = loc_place(loc, shm_read(&c->live->newest));
+    struct segment *s = core_segment(c, place_n(at));
+
+    if (!s && core_map_segment(c, place_n(at), &s) < 0)
+        return NULL;
+    if (segment)
+        *segment = s;
+    if (place)
+        *place = at;
+    return segment_record(s, place_offset(at));
+}
+
+/* ---- the index -------------------------------------------------------- */
+
+static int open_index(struct core *c, uint64_t generation, struct hash_index **out)
+{
+    char name[HASH_NAME_MAX];
+    int fd;
+
+    hash_name(name, generation);
+    fd = bank_open_file(c->bank, name, OS_READ | (c->writable ? OS_WRITE : 0));
+    return fd < 0 ? fd : hash_open(out, fd, c->bank->set.record.id, generation, c->writable);
+}
+
+int core_follow_index(struct core *c, bool anew)
+{
+    struct hash_index *old, *made = NULL;
+    uint64_t generation;
+    int rc = 0;
+
+    os_mutex_lock(&c->mapping);
+    old = atomic_load_explicit(&c->index, memory_order_relaxed);
+    for (int i = 0; i < READ_TRIES; i++) {
+        generation = shm_read(&c->live->generation);
+        if (old && old->generation == generation && !anew)
+            break;
+        rc = open_index(c, generation, &made);
+        if (rc != -ENOENT) /* else: replaced again since, look once more */
+            break;
+    }
+    if (made) {
+        atomic_store_explicit(&c->index, made, memory_order_release); /* core_ready */
+        if (old)
+            hash_retire(old);
+    }
+    os_mutex_unlock(&c->mapping);
+    if (rc < 0)
+        return bank_err(c->bank, rc > -4096 && rc != -ENOENT ? err_system(rc) : KIST_ECORRUPT,
+                        "kist.index", ERR_NOWHERE,
+                        "the index can't be opened (%s); run 'kist repair'", kist_strerror(rc));
+    return rc;
+}
+
+int core_refresh_index(struct core *c)
+{
+    struct hash_index *ix;
+    int rc;
+
+    os_mutex_lock(&c->mapping);
+    ix = atomic_load_explicit(&c->index, memory_order_relaxed);
+    rc = hash_refresh(ix);
+    os_mutex_unlock(&c->mapping);
+    if (rc == -ENOMEM) {
+        rc = core_follow_index(c, true);
+        return rc < 0 ? rc : 1;
+    }
+    return rc;
+}
+
+/* ---- coming and going ------------------------------------------------- */
+
+void core_free(struct core *c)
+{
+    struct segment_table *t = atomic_load_explicit(&c->segments, memory_order_relaxed);
+
+    append_close(c);
+    seat_leave(&c->seat);
+    for (uint64_t i = 0; t && i <= t->mask; i++)
+        segment_release(atomic_load_explicit(&t->at[i], memory_order_relaxed));
+    os_free(t);
+    hash_close(atomic_load_explicit(&c->index, memory_order_relaxed));
+    if (c->lock_fd >= 0)
+        (void)os_close(c->lock_fd);
+    map_drop(&c->ring_map);
+    map_drop(&c->live_map);
+    map_drop(&c->watch_map);
+    os_free(c->scratch);
+    os_free(c);
+}
+
+static void on_unseen(struct retired *r)
+{
+    core_free((struct core *)((char *)r - offsetof(struct core, gone)));
+}
+
+void core_install(struct bank *b, struct core *c)
+{
+    struct core *old = atomic_exchange_explicit(&b->core, c, memory_order_acq_rel);
+
+    if (old)
+        thread_retire(&old->gone, on_unseen);
+}
+
+/* Why there is no way on, or KIST_OK. */
+static int handle_check(const kist_bank *h)
+{
+    const struct bank *b = h->bank;
+
+    if (!*h->forked)
+        return bank_err(b, KIST_EFORK, NULL, ERR_NOWHERE,
+                        "bank '%s' was opened before fork; open the store again in the child",
+                        b->name);
+    if (atomic_load_explicit(&b->closed, memory_order_acquire))
+        return bank_err(b, KIST_ECLOSED, NULL, ERR_NOWHERE,
+                        "the store of bank '%s' was closed; open both again", b->name);
+    return KIST_OK;
+}
+
+/* Open the bank, or open it again because its live was retired. */
+static int reopen(kist_bank *h, struct core **out)
+{
+    struct bank *b = h->bank;
+    struct core *c = atomic_load_explicit(&b->core, memory_order_acquire);
+    bool writable = b->writers > 0;
+    int rc;
+
+    if (c && shm_peek(c->retired) == 0 && (c->writable || !writable)) {
+        *out = c;
+        return KIST_OK;
+    }
+    b->env->make_room(b->env->arg);
+    rc = bank_read_settings(b);
+    if (rc == KIST_ENOBANK)
+        rc = bank_err(b, KIST_EGONE, NULL, ERR_NOWHERE, "bank '%s' was dropped", b->name);
+    if (rc < 0)
+        return rc;
+    if (c) /* leave the old seat, or the bank would look in use (I8) */
+        core_install(b, NULL);
+    rc = core_open(b, writable, deadline_after(h->deadline_ms), &c);
+    if (rc < 0)
+        return rc;
+    core_install(b, c);
+    *out = c;
+    return KIST_OK;
+}
+
+int core_enter_slow(kist_bank *h, struct core **out)
+{
+    struct core *c = NULL;
+    struct hash_index *ix;
+    uint64_t stamp;
+    int rc = handle_check(h);
+
+    if (rc < 0)
+        return rc;
+    os_mutex_lock(&h->bank->opening);
+    rc = handle_check(h);
+    if (rc == KIST_OK)
+        rc = reopen(h, &c);
+    os_mutex_unlock(&h->bank->opening);
+    if (rc < 0)
+        return rc;
+    stamp = shm_read(c->change); /* before the look at what it tells of */
+    ix = atomic_load_explicit(&c->index, memory_order_acquire);
+    if (ix->generation != shm_read(&c->live->generation)) {
+        rc = core_follow_index(c, false);
+        if (rc < 0)
+            return rc;
+    }
+    os_mutex_lock(&c->mapping);
+    core_drop_old(c);
+    os_mutex_unlock(&c->mapping);
+    if (shm_read(c->retired) == 0)
+        atomic_store_explicit(&c->stamp, stamp, memory_order_relaxed);
+    atomic_store_explicit(&h->bank->used, 1, memory_order_relaxed);
+    *out = c;
+    return KIST_OK;
+}

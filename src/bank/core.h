@@ -1,0 +1,463 @@
+/*
+ * core - an opened bank, as this process maps it, and what the files of
+ * bank/ share.
+ *
+ *     kist_bank (a caller's handle) -> bank (one a name and store)
+ *         -> core (the maps; comes and goes) -> live, index, segments
+ *
+ * Who may call what, downwards only:
+ *
+ *     open  read  write  replace  iter  clean  care       calls of the API
+ *       |     |     |       |       |     |      |
+ *     rebuild repair sync append ...                      parts of them
+ *       |
+ *     core: enter, map segments, follow the index
+ *
+ * Locks of a process, taken in this order: a bank's `writing`, a bank's
+ * `opening`, a core's `mapping`. Readers take none of them once they are warm.
+ */
+#ifndef KIST_BANK_CORE_H
+#define KIST_BANK_CORE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bank/live.h"
+#include "base/map.h"
+#include "base/os.h"
+#include "base/seat.h"
+#include "base/thread.h"
+#include "heap/segment.h"
+#include "index/hash.h"
+#include "kist/kist.h"
+
+#define BANK_FILE "kist.bank"
+#define LIVE_FILE "kist.live"
+#define LIVE_NEW_FILE "kist.live.new"
+#define LOCK_FILE "kist.lock"
+
+enum {
+    BANK_NAME_MAX = 1023,
+    BANK_PATH_MAX = BANK_NAME_MAX + 1 + 64,
+    WAIT_MS = 10, /* between looks whether a holder still lives */
+    READ_TRIES = 100,
+    SEGMENTS_ROUND = 1 << (LOC_N_BITS - 2), /* see core_segment_of() */
+};
+
+/* What kist.bank says; written once. */
+struct bank_settings {
+    struct record_bank record; /* id and seed */
+    uint32_t index;            /* enum kist_index_kind */
+    uint32_t segment_bytes;
+    uint32_t durability, interval_ms, verify;
+    uint64_t expect_entries;
+};
+
+/* What a bank needs of its store. */
+struct bank_env {
+    int dir;                  /* the store's directory */
+    const uint32_t *forked;   /* 1; 0 in a forked child */
+    bool readonly;
+    uint32_t file_mode, dir_mode, uid, gid;
+    void (*log)(const kist_log_event *event, void *arg);
+    void *log_arg;
+    /* Called before a core is opened: close another one if there are many. */
+    void (*make_room)(void *arg);
+    void *arg;
+};
+
+/* Segments this process has mapped: N at N mod (mask + 1). Replaced as a
+ * whole when it must grow. */
+struct segment_table {
+    uint64_t mask;
+    struct retired retired;
+    _Atomic(struct segment *) at[];
+};
+
+/* The active segment, as the writer of this process has it. */
+struct active {
+    uint64_t n; /* 0: none */
+    uint64_t len;
+    int fd;
+    uint64_t ahead; /* up to here zeros were written, see write_ahead() */
+    struct map map;
+    uint8_t *base;  /* for stores; what reads it maps it read-only */
+};
+
+struct core {
+    struct live *live;
+    const shm_word *change; /* of the live in the file, also when ours is private */
+    _Atomic uint64_t stamp; /* `change`, when this core was last found up to date */
+    _Atomic(struct hash_index *) index;
+    _Atomic(struct segment_table *) segments;
+    const shm_word *retired; /* beside `change` */
+    struct bank *bank;
+    bool writable;
+    bool is_private; /* live and index are this process's own (read-only case 4) */
+
+    os_mutex mapping; /* guards the table, the index's map, lock_fd */
+    int lock_fd;      /* read locks on segments; questions about seats; -1 */
+    struct map live_map, watch_map;
+    struct seat seat;
+
+    /* Under the bank's `writing` and the lock word. */
+    struct active active;
+    struct live_segment *ring; /* all of it, when it is not in the first page */
+    struct map ring_map;
+    struct state state;   /* as this process left it at `step`, to save reading it */
+    uint64_t step;
+    uint8_t *scratch; /* a record being put together for pwrite */
+    size_t scratch_len;
+    struct retired gone;
+};
+
+/* A bank, once for each name in a store. */
+struct bank {
+    _Atomic(struct core *) core;
+    _Atomic uint32_t used; /* since the last look for an idle bank */
+    _Atomic uint32_t closed; /* the store was closed */
+    _Atomic uint32_t syncing; /* threads inside sync_to(): its core must stay */
+    const struct bank_env *env;
+    struct bank_settings set;
+    char name[BANK_NAME_MAX + 1];
+    os_mutex writing; /* threads of this process queue here to write */
+    os_mutex opening;
+    uint32_t handles;  /* guarded by the store */
+    uint32_t writers;  /* of them, those that may write */
+    uint32_t interval_ms; /* 0: nobody wants regular syncs */
+    int64_t sync_due;  /* when the ticker syncs it next */
+    bool gone;         /* dropped: a bank of its name is another one */
+    struct bank *next; /* of the store's list */
+};
+
+struct kist_bank {
+    struct bank *bank;
+    const uint32_t *forked;
+    bool readonly;
+    uint32_t verify;
+    uint32_t durability;
+    int32_t deadline_ms;
+    kist_store *store;
+};
+
+/* ---- entering (core.c) ------------------------------------------------ */
+
+/* The slow way: opens, reopens or follows a new index as needed. */
+int core_enter_slow(kist_bank *h, struct core **out);
+
+/* The core, if it is as it was left: else NULL. Inside a read section. */
+static inline struct core *core_ready(kist_bank *h)
+{
+    struct bank *b = h->bank;
+    /* acquire: pairs with the release in core_install() */
+    struct core *c = atomic_load_explicit(&b->core, memory_order_acquire);
+
+    if (!*h->forked || !c ||
+        shm_read(c->change) != atomic_load_explicit(&c->stamp, memory_order_relaxed))
+        return NULL;
+    if (!atomic_load_explicit(&b->used, memory_order_relaxed))
+        atomic_store_explicit(&b->used, 1, memory_order_relaxed);
+    return c;
+}
+
+/* The core to use for one call, inside a read section. */
+static inline int core_enter(kist_bank *h, struct core **out)
+{
+    struct core *c = core_ready(h);
+
+    if (!c)
+        return core_enter_slow(h, out);
+    *out = c;
+    return KIST_OK;
+}
+
+/* Make `c` (or NULL) the bank's core; the old one is released when no section
+ * sees it. Under `opening`. */
+void core_install(struct bank *b, struct core *c);
+
+/* Free the maps, touching no file. */
+void core_free(struct core *c);
+
+/* Map the index that `generation` names, if it is not the one mapped; `anew`:
+ * map it again, since it could not grow in place. */
+int core_follow_index(struct core *c, bool anew);
+
+/* After hash_block_of() said no: see whether the file grew. 1: try again. */
+int core_refresh_index(struct core *c);
+
+/* The segment N, mapped if it is not yet. -ENOENT: no such file. Call it in a
+ * read section; hold the segment to keep it longer. */
+int core_map_segment(struct core *c, uint64_t n, struct segment **out);
+
+/* The same by a slot's short number. None that are mapped share one: those
+ * that are too far from the newest are dropped when numbers come round. */
+static inline struct segment *core_segment_of(const struct core *c, uint64_t slot)
+{
+    uint64_t n = slot >> PLACE_OFF_BITS & LOC_N_MASK;
+    struct segment_table *t = atomic_load_explicit(&c->segments, memory_order_acquire);
+    struct segment *s = atomic_load_explicit(&t->at[n & t->mask], memory_order_acquire);
+
+    return s && s->loc_n == n ? s : NULL;
+}
+
+static inline struct segment *core_segment(const struct core *c, uint64_t n)
+{
+    /* acquire, twice: pairs with the releases in core_map_segment() */
+    struct segment_table *t = atomic_load_explicit(&c->segments, memory_order_acquire);
+    struct segment *s = atomic_load_explicit(&t->at[n & t->mask], memory_order_acquire);
+
+    return s && s->n == n ? s : NULL;
+}
+
+/* Let go of segments that were unlinked. Under `mapping`. */
+void core_drop_old(struct core *c);
+
+/* ---- helpers (core.c) ------------------------------------------------- */
+
+int bank_open_dir(const struct bank *b);
+/* A regular file of the bank; -ELOOP if it is something else. */
+int bank_open_file(const struct bank *b, const char *file, int flags);
+/* The error of opening one of its files. */
+int bank_path_error(const struct bank *b, int rc, const char *file);
+void bank_log(const struct bank *b, uint32_t level, const char *file, uint64_t offset,
+              const char *format, ...) __attribute__((format(printf, 5, 6)));
+int bank_own(const struct bank *b, int fd);
+
+/* err_set() with the bank's name. */
+#define bank_err(b, rc, file, offset, ...) err_set((rc), (b)->name, (file), (offset), __VA_ARGS__)
+
+/* ---- reading (read.c) ------------------------------------------------- */
+
+struct found {
+    const struct record *record;
+    struct segment *segment;
+    uint64_t offset;
+    uint64_t place;
+    shm_word *slot;
+};
+
+/* For writers, who need the old record's lengths alone: another key's record
+ * is verified as with KIST_VERIFY_FIRST, this key's is not. */
+enum { VERIFY_OTHERS = KIST_VERIFY_NEVER + 1 };
+
+/* The newest record of a key, a tombstone too. KIST_MISS: none; KIST_ECORRUPT:
+ * it is damaged, *out tells which slot. In a read section. */
+int core_find(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify, struct found *out);
+
+/* The value of the record found, verified in full. */
+int core_value(struct core *c, const struct found *f, uint32_t verify, kist_bytes *value);
+
+/* A view of a value in `s`, which the caller's section keeps. */
+int view_make(struct segment *s, kist_bytes value, kist_view **out);
+
+/* Verify the record at a place as `verify` asks. */
+bool core_verified(struct core *c, struct segment *s, const struct record *r, uint64_t offset,
+                   uint32_t verify);
+
+/* The record a location leads to, its lengths checked; NULL if unreadable. */
+const struct record *core_record(struct core *c, uint64_t loc, struct segment **segment,
+                                 uint64_t *place);
+
+/* ---- writing (write.c, append.c) -------------------------------------- */
+
+/* What a writer holds from write_begin() to write_end(). */
+struct writer {
+    kist_bank *handle;
+    struct core *core;
+    struct state state; /* as of the last step; changed, then stepped */
+};
+
+enum write_flag {
+    WRITE_POISONED = 1, /* also when the bank is poisoned */
+};
+
+/* End an operation: live_step(). */
+void core_step(struct core *c, struct state *s);
+/* The state that counts, for a writer. */
+bool core_state(struct core *c, struct state *out);
+
+int write_begin(struct writer *w, kist_bank *h, int flags);
+void write_end(struct writer *w);
+
+/* Take the lock word for seat `c->seat`; KIST_EBUSY after `ms`, negative: waits
+ * for ever. When it was taken from a dead holder the bank has been repaired. */
+int lock_take(struct core *c, int32_t ms);
+void lock_leave(struct core *c);
+
+int64_t deadline_after(int32_t ms);
+/* ms left until the deadline, at least 0, at most `most`. */
+int deadline_left(int64_t deadline, int most);
+
+/* A record to be appended. */
+struct entry {
+    uint8_t kind; /* and flags */
+    uint8_t codec;
+    uint64_t sequence;
+    int64_t mtime_ns;
+    uint64_t previous;
+    kist_bytes key, value;
+    uint64_t key_hash;   /* record_hash_key() */
+    uint64_t value_hash; /* record_hash_value() */
+    const uint64_t *sums;/* chunk sums, where flagged */
+};
+
+enum append_for { APPEND_PUT, APPEND_DELETE, APPEND_LAST };
+
+uint64_t entry_size(const struct entry *e);
+
+/* Room for a record of `size` bytes, in the active segment or a new one. What
+ * is kept back depends on `what`: puts leave room for deletes, these for
+ * marks (I7). Errors change nothing that a reader sees. */
+int append_room(struct core *c, struct state *s, uint64_t size, enum append_for what);
+
+/* Go on in a new segment, whatever room is left in the active one. */
+int append_seal(struct core *c, struct state *s);
+
+/* Write a record at the tail; there is room. Moves the tail in *s; *place
+ * receives where it is. KIST errors of pwrite leave *s as it was. */
+int append(struct core *c, struct state *s, const struct entry *e, bool durable, uint64_t *place);
+
+/* Copy a record to the tail, as plain, its previous being where it was. */
+int append_moved(struct core *c, struct state *s, const struct record *r, uint64_t from,
+                 bool durable, uint64_t *place);
+
+/* Map the active segment for writing, if it is not the one mapped. */
+int append_ready(struct core *c, const struct state *s);
+void append_close(struct core *c);
+
+/* Make the next segment ahead when the active one is half full. */
+void append_prepare(struct core *c, const struct state *s);
+
+int append_mark(struct core *c, struct state *s, uint64_t durable_place);
+
+/* What is known of segment N, or NULL. Writer only. */
+struct live_segment *ring_entry(struct core *c, uint64_t n);
+void ring_add(struct core *c, uint64_t n, int64_t used, int64_t live);
+
+/* How a record of `old` (or none) being followed by one of kind and size
+ * changes the counters. */
+struct key_record {
+    bool counts; /* a put that is live */
+    bool tombstone;
+    uint64_t size, payload;
+    uint64_t n; /* its segment; 0: none */
+};
+struct key_record key_record_of(const struct record *r, uint64_t place);
+void state_replace(struct core *c, struct state *s, struct key_record old, struct key_record now);
+
+/* What the index asks back, see hash_owner. */
+struct hash_owner core_owner(struct core *c);
+
+/* hash_room(), with more address space if it needs some. */
+int core_room(struct core *c, uint64_t hash, struct hash_room *out);
+
+/* ---- syncing (sync.c) ------------------------------------------------- */
+
+/* Make everything below `place` durable. Not under the lock word. */
+int sync_to(kist_bank *h, uint64_t place);
+
+/* An fsync failed with `rc`: the bank is read-only for all from now on.
+ * Returns KIST_EPOISON. */
+int sync_failed(struct core *c, int rc);
+
+/* The same for a core that nobody else uses, under the recovery lock. */
+int sync_alone(struct core *c, struct state *s);
+int sync_before_leaving(struct core *c);
+
+/* Make everything durable, and have a mark say so. */
+int sync_vouched(kist_bank *h);
+
+/* ---- recovering (repair.c, rebuild.c) --------------------------------- */
+
+/* Finish what a dead writer left; holding the lock word. */
+int repair(struct core *c);
+
+struct rebuild {
+    int dir;               /* the bank's directory */
+    bool is_private;       /* change no file; fill `core` with private maps */
+    uint64_t again_from;   /* a sync failed: write again what lies behind */
+    uint64_t poison;       /* not 0: the bank stays poisoned, `again_from` kept */
+    uint64_t known_tail;   /* up to here nothing is a torn tail: its live says so */
+    struct core *core;     /* whose live is to be retired, or made private; or NULL */
+    kist_report *report;   /* or NULL */
+    kist_progress progress;
+    void *progress_arg;
+};
+
+/* Make index and live anew from the heap (case 4). Under the recovery lock. */
+int rebuild(struct bank *b, const struct rebuild *how);
+
+/* ---- filling a new index (fill.c) ------------------------------------- */
+
+/* An index that is being built from records, and what is counted meanwhile.
+ * Nobody else sees it yet. */
+struct fill {
+    struct hash_index *index;
+    struct hash_owner owner;
+    const struct record *(*record)(void *arg, uint64_t loc, uint64_t *place);
+    struct state *state;      /* entries, deleted, payload, live */
+    void (*live)(void *arg, uint64_t n, int64_t bytes); /* a segment's account */
+    void *arg;
+};
+void fill_init(struct fill *f, struct hash_index *ix, struct state *s,
+               const struct record_bank *bank,
+               const struct record *(*record)(void *arg, uint64_t loc, uint64_t *place),
+               void (*live)(void *arg, uint64_t n, int64_t bytes), void *arg);
+/* Add a put or delete; of two records of a key the higher sequence counts, of
+ * equal ones the one added later (I10). */
+int fill_add(struct fill *f, const struct record *r, uint64_t place);
+
+/* ---- opening (open.c) ------------------------------------------------- */
+
+int core_open(struct bank *b, bool writable, int64_t deadline, struct core **out);
+/* Close cleanly; the core is gone in any case. */
+int core_close(struct core *c);
+/* The recovery lock on `fd`. */
+int recovery_lock(const struct bank *b, int fd, bool shared, int64_t deadline);
+/* Closes `fd` (-1: nothing), which lets go of the lock. */
+void recovery_unlock(int fd);
+
+/* A core with its lock file open and its live mapped (*have_live: there is
+ * one), not yet decided about. */
+int core_start(struct bank *b, bool writable, struct core **out, bool *have_live);
+int core_sit_down(struct core *c);
+bool core_files_match(const struct live *l, int dir);
+/* Where the heap ends, by a live that can be trusted; 0: it can't. */
+uint64_t core_known_tail(const struct core *c, int dir);
+
+/* Remove a bank's files; every handle to it says KIST_EGONE. (admin.c) */
+int bank_drop(kist_bank *h);
+int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how);
+
+int bank_read_settings(struct bank *b);
+int bank_create_files(struct bank *b, int dir);
+
+/* ---- replacing (replace.c) -------------------------------------------- */
+
+/* Build the next index from the records between two places, publish it, and
+ * set the counters. Holding the lock word. Safe to repeat. */
+int adopt_range(struct core *c, struct state *s, uint64_t first, uint64_t end);
+
+/* ---- cleaning (clean.c) ----------------------------------------------- */
+
+/* Sync, then unlink the segments below N, in which nothing counts any more.
+ * Not under the lock word. */
+int clean_below(kist_bank *h, uint64_t n);
+
+/* The same after a replace: first a record that vouches for its batch, records
+ * `first` to the commit at `end`, whatever is moved out of it later. */
+int clean_before_batch(kist_bank *h, uint64_t first, uint64_t end);
+
+/* Walk the heap from place to place, in append order. */
+struct walk {
+    struct core *core;
+    uint64_t at, newest;
+    uint64_t end, last; /* behind the last whole record or padding, and where
+                           that begins; 0: none was met */
+    struct segment *segment;
+};
+/* KIST_OK with a record, KIST_END, or an error. In a read section. */
+int walk_next(struct walk *w, const struct record **r, uint64_t *place);
+
+#endif

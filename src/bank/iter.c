@@ -1,0 +1,272 @@
+/*
+ * iter.c - a walk over a bank in the order of hashes, a block at a time.
+ *
+ * A block's slots are copied under the counter of changes, and the segments that
+ * they lead to are held, so that nothing moves away before it is handed out.
+ * Blocks cover disjoint ranges of hashes, whatever splits meanwhile: a key
+ * that is present throughout is in exactly one of them.
+ */
+#include "bank/core.h"
+
+#include "base/err.h"
+
+#include <string.h>
+
+enum { LOAD_TRIES = 10 };
+
+struct met {
+    struct segment *segment; /* NULL: it is missing */
+    uint64_t offset;
+};
+
+struct kist_iter {
+    kist_bank *handle;
+    struct hash_cursor cursor;
+    uint64_t generation;
+    size_t n, at, cap;
+    uint64_t *slots;
+    struct met *met;
+    struct segment *lent; /* what the last entry's pointers need */
+    struct segment *also_lent;
+};
+
+int kist_iter_open(kist_iter **out, kist_bank *h)
+{
+    kist_iter *it;
+    struct core *c;
+    int rc;
+
+    *out = NULL;
+    rc = kist_read_begin();
+    if (rc < 0)
+        return rc;
+    rc = core_enter(h, &c);
+    kist_read_end();
+    if (rc < 0)
+        return rc;
+    it = os_alloc(sizeof *it);
+    if (!it)
+        return KIST_ENOMEM;
+    it->handle = h;
+    *out = it;
+    return KIST_OK;
+}
+
+static void let_go(kist_iter *it)
+{
+    for (; it->at < it->n; it->at++)
+        segment_release(it->met[it->at].segment);
+    it->n = it->at = 0;
+}
+
+static void give_back(kist_iter *it)
+{
+    segment_release(it->lent);
+    segment_release(it->also_lent);
+    it->lent = it->also_lent = NULL;
+}
+
+static int make_room(kist_iter *it, size_t n)
+{
+    uint64_t *slots = os_resize(it->slots, n * sizeof *slots);
+    struct met *met;
+
+    if (!slots)
+        return KIST_ENOMEM;
+    it->slots = slots;
+    met = os_resize(it->met, n * sizeof *met);
+    if (!met)
+        return KIST_ENOMEM;
+    it->met = met;
+    it->cap = n;
+    return KIST_OK;
+}
+
+/* Hold what the slots lead to. False: a segment went meanwhile; `last`: it is
+ * missing, and its entries will say so. */
+static bool hold_all(kist_iter *it, struct core *c, size_t n, bool last)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct segment *s;
+        uint64_t place = loc_place(slot_loc(it->slots[i]), shm_read(&c->live->newest));
+
+        s = core_segment(c, place_n(place));
+        if (!s && core_map_segment(c, place_n(place), &s) < 0) {
+            s = NULL;
+            if (!last) {
+                let_go(it);
+                return false;
+            }
+        }
+        if (s)
+            segment_hold(s);
+        it->met[it->n++] = (struct met){ s, place_offset(place) };
+    }
+    return true;
+}
+
+static int damaged_index(const kist_iter *it)
+{
+    const struct bank *b = it->handle->bank;
+
+    return bank_err(b, KIST_ECORRUPT, "kist.index", ERR_NOWHERE,
+                    "bank '%s': the index is damaged; run 'kist repair'", b->name);
+}
+
+/* One try to load the next block: KIST_OK, 1: again, or an error. */
+static int load_once(kist_iter *it, struct core *c, bool last)
+{
+    uint64_t change = shm_read(c->change);
+    struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_acquire);
+    struct hash_cursor next = it->cursor;
+    bool same;
+    size_t n;
+    int rc;
+
+    if (hash_walk(ix, &next, it->slots, it->cap, &n)) {
+        atomic_thread_fence(memory_order_acquire); /* the slots, then the counter */
+        same = shm_peek(c->change) == change;
+        if (!same || !hold_all(it, c, n, last))
+            return 1;
+        it->cursor = next;
+        it->generation = ix->generation;
+        return KIST_OK;
+    }
+    if (n > it->cap) {
+        rc = make_room(it, n * 2);
+        return rc < 0 ? rc : 1;
+    }
+    rc = core_refresh_index(c);
+    return rc < 0 ? rc : rc == 1 || shm_read(c->change) != change ? 1 : damaged_index(it);
+}
+
+static int load(kist_iter *it)
+{
+    struct core *c;
+    int rc = kist_read_begin();
+
+    if (rc < 0)
+        return rc;
+    rc = 1;
+    for (int i = 0; i < LOAD_TRIES && rc == 1; i++) {
+        rc = core_enter(it->handle, &c);
+        if (rc == KIST_OK)
+            rc = load_once(it, c, i >= LOAD_TRIES / 2);
+    }
+    kist_read_end();
+    if (rc == 1)
+        rc = damaged_index(it);
+    if (rc < 0)
+        it->cursor.done = true; /* no way on: a walk ends after an error of the index */
+    return rc;
+}
+
+static void fill_entry(const struct record *r, kist_bytes value, kist_entry *out)
+{
+    *out = (kist_entry){
+        .key = { record_key(r), r->key_len },
+        .value = value,
+        .meta = { .value_bytes = r->value_len,
+                  .sequence = r->sequence,
+                  .mtime_ns = r->mtime_ns,
+                  .expiry_ns = record_expiry(r) },
+    };
+}
+
+/* The content was replaced since the block was copied: what of it has the key
+ * that `old` had? */
+static int look_again(kist_iter *it, struct core *c, const struct record *old, kist_entry *out)
+{
+    kist_bytes key = { record_key(old), old->key_len }, value;
+    struct found f;
+    int rc = core_find(c, key, record_hash_key(&c->bank->set.record, key.data, key.len),
+                       it->handle->verify, &f);
+
+    if (rc != KIST_OK || record_kind(f.record) != RECORD_PUT)
+        return rc < 0 ? rc : KIST_MISS;
+    rc = core_value(c, &f, it->handle->verify, &value);
+    if (rc < 0)
+        return rc;
+    fill_entry(f.record, value, out);
+    segment_hold(f.segment);
+    it->also_lent = f.segment;
+    return KIST_OK;
+}
+
+/* The entry that a slot led to. KIST_MISS: no live value. */
+static int look(kist_iter *it, struct core *c, const struct met *m, kist_entry *out)
+{
+    struct found f = { .segment = m->segment, .offset = m->offset };
+    kist_bytes value = { 0 };
+    char name[SEGMENT_NAME_MAX];
+    int rc;
+
+    if (!m->segment)
+        return damaged_index(it);
+    f.record = segment_record(m->segment, m->offset);
+    if (f.record && it->cursor.floor != 0 &&
+        record_hash_key(&c->bank->set.record, record_key(f.record), f.record->key_len) <
+            it->cursor.floor)
+        return KIST_MISS; /* came with an earlier block */
+    if (f.record && it->generation != shm_read(&c->live->generation))
+        return look_again(it, c, f.record, out);
+    if (!f.record || !core_verified(c, m->segment, f.record, m->offset, it->handle->verify)) {
+        segment_name(name, m->segment->n);
+        return bank_err(it->handle->bank, KIST_ECORRUPT, name, m->offset,
+                        "bank '%s': a record is damaged", it->handle->bank->name);
+    }
+    if (record_kind(f.record) != RECORD_PUT)
+        return KIST_MISS;
+    rc = core_value(c, &f, it->handle->verify, &value);
+    if (rc < 0)
+        return rc;
+    fill_entry(f.record, value, out);
+    return KIST_OK;
+}
+
+int kist_iter_next(kist_iter *it, kist_entry *entry)
+{
+    struct core *c;
+    int rc;
+
+    give_back(it);
+    for (;;) {
+        struct met m;
+
+        while (it->at == it->n) {
+            it->n = it->at = 0;
+            if (it->cursor.done)
+                return KIST_END;
+            rc = it->cap ? KIST_OK : make_room(it, HASH_CURSOR_SLOTS);
+            if (rc == KIST_OK)
+                rc = load(it);
+            if (rc < 0)
+                return rc;
+        }
+        m = it->met[it->at++];
+        rc = kist_read_begin();
+        if (rc == KIST_OK) {
+            rc = core_enter(it->handle, &c);
+            if (rc == KIST_OK)
+                rc = look(it, c, &m, entry);
+            kist_read_end();
+        }
+        if (rc == KIST_OK)
+            it->lent = m.segment;
+        else
+            segment_release(m.segment);
+        if (rc != KIST_MISS)
+            return rc;
+    }
+}
+
+void kist_iter_close(kist_iter *it)
+{
+    if (!it)
+        return;
+    give_back(it);
+    let_go(it);
+    os_free(it->slots);
+    os_free(it->met);
+    os_free(it);
+}

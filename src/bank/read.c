@@ -1,0 +1,522 @@
+/*
+ * read.c - gets: no lock, no copy, no store to shared memory, and no system
+ * call once the segments are mapped.
+ *
+ * A search reads the counter of changes first and again before its answer counts
+ * (I4). What it meets is checked before it is used (I5); a record that does
+ * not verify is an error, never a miss.
+ */
+#include "bank/core.h"
+
+#include "base/err.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+enum { GROUP = 16 }; /* keys of a batched get that are under way at once */
+
+struct kist_view {
+    struct segment *segment;
+    kist_bytes value;
+};
+
+/* ---- verifying -------------------------------------------------------- */
+
+static int damaged(struct core *c, const struct segment *s, uint64_t offset)
+{
+    char name[SEGMENT_NAME_MAX];
+
+    segment_name(name, s->n);
+    bank_log(c->bank, KIST_LOG_DAMAGE, name, offset, "a record is damaged");
+    return bank_err(c->bank, KIST_ECORRUPT, name, offset,
+                    "bank '%s': the record at %s, byte %llu, is damaged; store the key again or "
+                    "restore the file",
+                    c->bank->name, name, (unsigned long long)offset);
+}
+
+static __attribute__((noinline)) bool verify_now(struct core *c, struct segment *s,
+                                                 const struct record *r, uint64_t offset)
+{
+    if (!record_is_whole(r, s->len - offset, &c->bank->set.record, place_make(s->n, offset)))
+        return false;
+    segment_mark_seen(s, offset);
+    return true;
+}
+
+bool core_verified(struct core *c, struct segment *s, const struct record *r, uint64_t offset,
+                   uint32_t verify)
+{
+    if (verify == KIST_VERIFY_NEVER || (verify != KIST_VERIFY_ALWAYS && segment_seen(s, offset)))
+        return true;
+    return verify_now(c, s, r, offset);
+}
+
+/* The bit that tells that chunk `i` was verified: one inside the value that
+ * belongs to no other chunk, and to no record that begins behind the value. */
+static uint64_t chunk_bit(const struct record *r, uint64_t offset, uint64_t i)
+{
+    return offset + record_value_at(r) + i * CHUNK_BYTES - (i > 0 ? 1u << SEEN_SHIFT : 0);
+}
+
+static bool chunks_verified(struct segment *s, const struct record *r, uint64_t offset,
+                            uint32_t verify)
+{
+    if (!(r->kind & RECORD_CHUNKED) || verify == KIST_VERIFY_NEVER)
+        return true;
+    for (uint64_t i = 0; i < chunk_count(r->value_len); i++) {
+        uint64_t at = chunk_bit(r, offset, i);
+
+        if (verify != KIST_VERIFY_ALWAYS && segment_seen(s, at))
+            continue;
+        if (!record_chunk_is_whole(r, i))
+            return false;
+        segment_mark_seen(s, at);
+    }
+    return true;
+}
+
+int core_value(struct core *c, const struct found *f, uint32_t verify, kist_bytes *value)
+{
+    if (f->record->kind & RECORD_CHUNKED &&
+        !chunks_verified(f->segment, f->record, f->offset, verify))
+        return damaged(c, f->segment, f->offset);
+    *value = (kist_bytes){ record_value(f->record), f->record->value_len };
+    return KIST_OK;
+}
+
+/* ---- searching -------------------------------------------------------- */
+
+/* The segment that a slot leads to is not there. It may have been cleaned
+ * since the slot was read; seen twice, with `newest` read in between, it is
+ * damage (I5). 1: search again. */
+static __attribute__((noinline)) int segment_missing(struct core *c, uint64_t n,
+                                                     uint64_t *missing, struct segment **out)
+{
+    int rc = core_map_segment(c, n, out);
+
+    if (rc != -ENOENT)
+        return rc;
+    if (*missing != n) {
+        *missing = n;
+        return 1;
+    }
+    return bank_err(c->bank, KIST_ECORRUPT, "kist.heap", ERR_NOWHERE,
+                    "bank '%s': segment %llu is missing; run 'kist repair'", c->bank->name,
+                    (unsigned long long)n);
+}
+
+/* One candidate. KIST_OK: it is the key's record; KIST_MISS: another key's;
+ * 1 + KIST_MISS: search again. */
+enum { SEARCH_AGAIN = 100 };
+
+static int
+try_slot(struct core *c, kist_bytes key, uint64_t slot, uint32_t verify, uint64_t *missing,
+         struct found *out)
+{
+    /* after the slot: N is made whole with a `newest` at least as new */
+    uint64_t place = loc_place(slot_loc(slot), shm_read(&c->live->newest));
+    struct segment *s = core_segment(c, place_n(place));
+    uint64_t offset = place_offset(place);
+    const struct record *r;
+
+    if (__builtin_expect(!s, 0)) {
+        int rc = segment_missing(c, place_n(place), missing, &s);
+
+        if (rc != 0)
+            return rc == 1 ? SEARCH_AGAIN : rc;
+    }
+    r = segment_record(s, offset);
+    if (__builtin_expect(!r, 0)) {
+        *out = (struct found){ .segment = s, .offset = offset, .place = place };
+        return KIST_ECORRUPT;
+    }
+    *out = (struct found){ r, s, offset, place, NULL };
+    if (__builtin_expect(!record_key_is(r, key), 0))
+        /* ⚑ another key's, or ours damaged: never a silent miss */
+        return core_verified(c, s, r, offset, verify) ? KIST_MISS : KIST_ECORRUPT;
+    if (verify == VERIFY_OTHERS)
+        return KIST_OK;
+    return __builtin_expect(core_verified(c, s, r, offset, verify), 1) ? KIST_OK : KIST_ECORRUPT;
+}
+
+/* Search a block. Results as try_slot(). */
+static int
+search_block(struct core *c, const struct hash_block *b, kist_bytes key, uint64_t hash,
+             uint32_t verify, uint64_t *missing, struct found *out)
+{
+    int worst = KIST_MISS;
+
+    for (uint32_t i = 0; i <= b->mask; i++) {
+        struct hash_bucket *k = &b->bucket[(b->home + i) & b->mask];
+
+        for (unsigned m = hash_bucket_match(k, hash); m; m &= m - 1) {
+            shm_word *at = &k->slot[hash_way(m)];
+            uint64_t slot = shm_read(at); /* pairs with hash_update() (H3) */
+            struct found f = { 0 };
+            int rc;
+
+            if (slot_loc(slot) == 0 || !slot_tag_is(slot, hash))
+                continue;
+            rc = try_slot(c, key, slot, verify, missing, &f);
+            if (rc == KIST_MISS)
+                continue;
+            f.slot = at;
+            if (rc != KIST_ECORRUPT) {
+                *out = f;
+                return rc;
+            }
+            if (worst == KIST_MISS)
+                *out = f; /* the key itself may still come */
+            worst = rc;
+        }
+        if (!hash_bucket_overflows(k))
+            break;
+    }
+    return worst;
+}
+
+static __attribute__((noinline)) int no_block(struct core *c)
+{
+    int rc = core_refresh_index(c);
+
+    if (rc == 0)
+        rc = bank_err(c->bank, KIST_ECORRUPT, "kist.index", ERR_NOWHERE,
+                      "bank '%s': the index is damaged; run 'kist repair'", c->bank->name);
+    return rc;
+}
+
+int core_find(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify, struct found *out)
+{
+    uint64_t missing = 0;
+
+    for (int i = 0; i < READ_TRIES; i++) {
+        uint64_t change = shm_read(c->change);
+        struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_acquire);
+        struct hash_block b;
+        int rc;
+
+        if (__builtin_expect(!hash_block_of(ix, hash, &b), 0)) {
+            rc = no_block(c);
+            if (rc == 1)
+                continue;
+            if (rc < 0 && shm_read(c->change) == change)
+                return rc;
+            continue;
+        }
+        rc = search_block(c, &b, key, hash, verify, &missing, out);
+        atomic_thread_fence(memory_order_acquire); /* the slots, then the counter */
+        if (__builtin_expect(rc < 0 && rc != KIST_ENOMEM, 0) &&
+            ix->generation != shm_read(&c->live->generation)) {
+            rc = core_follow_index(c, false); /* the content was replaced meanwhile */
+            if (rc < 0)
+                return rc;
+            missing = 0;
+            continue;
+        }
+        if (__builtin_expect(rc != SEARCH_AGAIN && shm_peek(c->change) == change, 1)) {
+            if (__builtin_expect(rc == KIST_ECORRUPT && out->segment, 0))
+                return damaged(c, out->segment, out->offset);
+            return rc;
+        }
+    }
+    return bank_err(c->bank, KIST_ECORRUPT, "kist.index", ERR_NOWHERE,
+                    "bank '%s': the index leads nowhere; run 'kist repair'", c->bank->name);
+}
+
+/* ---- calls ------------------------------------------------------------ */
+
+static int key_check(const kist_bank *h, kist_bytes key)
+{
+    if (__builtin_expect(key.len <= KIST_KEY_MAX, 1))
+        return KIST_OK;
+    return bank_err(h->bank, KIST_EKEYLEN, NULL, ERR_NOWHERE,
+                    "a key of %zu bytes; 65,535 is the most", key.len);
+}
+
+/* A live value's record. In a read section. Damage that is met in a bank that
+ * was rebuilt meanwhile, or dropped, is none: look again. */
+static int find_live(kist_bank *h, kist_bytes key, struct core **core, struct found *f)
+{
+    uint64_t hash = record_hash_key(&h->bank->set.record, key.data, key.len);
+    int rc;
+
+    for (int i = 0; i < READ_TRIES; i++) {
+        rc = core_enter(h, core);
+        if (rc < 0)
+            return rc;
+        rc = core_find(*core, key, hash, h->verify, f);
+        if (rc >= 0 || shm_read((*core)->retired) == 0)
+            break;
+    }
+    if (rc == KIST_OK && record_kind(f->record) != RECORD_PUT)
+        return KIST_MISS;
+    return rc;
+}
+
+/*
+ * What nearly every get is: the first slot of the home bucket that matches
+ * leads to a plain put of this key, in a segment that is mapped, verified
+ * before. True: *value is it. False: core_find() has to look; it makes the
+ * same checks, and more. Short, so that the processor overlaps several.
+ */
+static inline __attribute__((always_inline)) bool
+get_plain(const struct core *c, const struct hash_block *b, uint64_t change, kist_bytes key,
+          uint64_t hash, uint32_t verify, kist_bytes *value)
+{
+    const struct hash_bucket *k = &b->bucket[b->home];
+    unsigned m = hash_bucket_match(k, hash);
+    uint64_t slot, offset, shape;
+    const struct segment *s;
+    const struct record *r;
+
+    if (m == 0)
+        return false;
+    slot = shm_read(&k->slot[hash_way(m)]); /* pairs with hash_update() (H3) */
+    s = core_segment_of(c, slot);
+    offset = place_offset(slot);
+    if (!s || offset + RECORD_MIN > s->len)
+        return false;
+    r = (const void *)(s->base + offset);
+    shape = record_shape(r) - record_plain(key.len);
+    if (shape > CHUNKED_ABOVE || offset + RECORD_HEADER + key.len + shape > s->len ||
+        !bytes_equal(r->body, key.data, key.len))
+        return false;
+    if (verify == KIST_VERIFY_FIRST ? !segment_seen(s, offset) : verify != KIST_VERIFY_NEVER)
+        return false;
+    *value = (kist_bytes){ r->body + key.len, shape };
+    atomic_thread_fence(memory_order_acquire); /* the slot, then the counter (I4) */
+    return shm_peek(c->change) == change;
+}
+
+static __attribute__((noinline)) int get_slowly(kist_bank *h, kist_bytes key, kist_bytes *value)
+{
+    struct core *c;
+    struct found f;
+    int rc = key_check(h, key);
+
+    if (rc == KIST_OK && !thread_in_section())
+        rc = bank_err(h->bank, KIST_ESECTION, NULL, ERR_NOWHERE,
+                      "kist_get needs kist_read_begin() first");
+    if (rc == KIST_OK)
+        rc = find_live(h, key, &c, &f);
+    if (rc == KIST_OK)
+        rc = core_value(c, &f, h->verify, value);
+    return rc;
+}
+
+/* The home bucket of a hash; nothing in it matches, and none goes on: no such
+ * key, if the counter did not move. */
+static inline __attribute__((always_inline)) bool
+misses_plainly(const struct core *c, const struct hash_block *b, uint64_t change, uint64_t hash)
+{
+    const struct hash_bucket *k = &b->bucket[b->home];
+
+    if (hash_bucket_match(k, hash) != 0 || hash_bucket_overflows(k))
+        return false;
+    atomic_thread_fence(memory_order_acquire);
+    return shm_peek(c->change) == change;
+}
+
+int kist_get(kist_bank *h, kist_bytes key, kist_bytes *value)
+{
+    const struct core *c;
+    struct hash_block b;
+    kist_bytes found;
+    uint64_t hash, change;
+
+    if (__builtin_expect(key.len > KIST_KEY_MAX || !thread_in_section(), 0))
+        return get_slowly(h, key, value);
+    c = core_ready(h);
+    if (__builtin_expect(!c, 0))
+        return get_slowly(h, key, value);
+    hash = record_hash_key(&h->bank->set.record, key.data, key.len);
+    change = shm_read(c->change);
+    if (__builtin_expect(
+            !hash_block_of(atomic_load_explicit(&c->index, memory_order_acquire), hash, &b), 0))
+        return get_slowly(h, key, value);
+    if (__builtin_expect(get_plain(c, &b, change, key, hash, h->verify, &found), 1)) {
+        *value = found;
+        return KIST_OK;
+    }
+    if (misses_plainly(c, &b, change, hash))
+        return KIST_MISS;
+    return get_slowly(h, key, value);
+}
+
+/* ---- many at once ----------------------------------------------------- */
+
+struct lookup {
+    uint64_t hash;
+    struct hash_block block;
+    bool known;
+};
+
+/* The record that the first matching slot of the home bucket leads to. */
+static void prefetch_record(const struct core *c, const struct lookup *l)
+{
+    const struct hash_bucket *k = &l->block.bucket[l->block.home];
+    unsigned m = hash_bucket_match(k, l->hash);
+    uint64_t slot;
+    const struct segment *s;
+
+    if (m == 0)
+        return;
+    slot = shm_read(&k->slot[hash_way(m)]);
+    s = core_segment_of(c, slot);
+    if (!s || place_offset(slot) >= s->len)
+        return;
+    __builtin_prefetch(s->base + place_offset(slot));
+    __builtin_prefetch((const void *)&s->seen[(place_offset(slot) >> SEEN_SHIFT) / 64]);
+}
+
+static void get_group(kist_bank *h, struct core *c, const kist_bytes *keys, size_t n,
+                      kist_bytes *values, int *rc)
+{
+    uint64_t change = shm_read(c->change);
+    struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_acquire);
+    struct lookup l[GROUP];
+
+    for (size_t i = 0; i < n; i++) {
+        l[i].known = keys[i].len <= KIST_KEY_MAX;
+        if (!l[i].known)
+            continue;
+        l[i].hash = record_hash_key(&h->bank->set.record, keys[i].data, keys[i].len);
+        l[i].known = hash_block_of(ix, l[i].hash, &l[i].block);
+        if (l[i].known)
+            __builtin_prefetch(&l[i].block.bucket[l[i].block.home]);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (l[i].known)
+            prefetch_record(c, &l[i]);
+    for (size_t i = 0; i < n; i++) {
+        values[i] = (kist_bytes){ NULL, 0 };
+        rc[i] = KIST_OK;
+        if (!l[i].known ||
+            !get_plain(c, &l[i].block, change, keys[i], l[i].hash, h->verify, &values[i]))
+            rc[i] = get_slowly(h, keys[i], &values[i]);
+        if (rc[i] != KIST_OK)
+            values[i] = (kist_bytes){ NULL, 0 };
+    }
+}
+
+int kist_get_many(kist_bank *h, const kist_bytes *keys, size_t n, kist_bytes *values, int *rc)
+{
+    struct core *c;
+    int found = 0, err;
+
+    if (n > INT_MAX)
+        return bank_err(h->bank, KIST_EINVAL, NULL, ERR_NOWHERE, "more than INT_MAX keys");
+    if (!thread_in_section())
+        return bank_err(h->bank, KIST_ESECTION, NULL, ERR_NOWHERE,
+                        "kist_get_many needs kist_read_begin() first");
+    err = core_enter(h, &c);
+    if (err < 0)
+        return err;
+    for (size_t at = 0; at < n; at += GROUP)
+        get_group(h, c, keys + at, n - at < GROUP ? n - at : GROUP, values + at, rc + at);
+    for (size_t i = 0; i < n; i++)
+        found += rc[i] == KIST_OK;
+    return found;
+}
+
+/* ---- held, copied, described ------------------------------------------ */
+
+int view_make(struct segment *s, kist_bytes value, kist_view **out)
+{
+    kist_view *v = os_alloc(sizeof *v);
+
+    if (!v)
+        return KIST_ENOMEM;
+    segment_hold(s);
+    *v = (kist_view){ .segment = s, .value = value };
+    *out = v;
+    return KIST_OK;
+}
+
+int kist_get_view(kist_bank *h, kist_bytes key, kist_view **out)
+{
+    struct core *c;
+    struct found f;
+    kist_bytes value;
+    int rc = key_check(h, key);
+
+    *out = NULL;
+    if (rc < 0)
+        return rc;
+    rc = kist_read_begin();
+    if (rc < 0)
+        return rc;
+    rc = find_live(h, key, &c, &f);
+    if (rc == KIST_OK)
+        rc = core_value(c, &f, h->verify, &value);
+    if (rc == KIST_OK)
+        rc = view_make(f.segment, value, out);
+    kist_read_end();
+    return rc;
+}
+
+kist_bytes kist_view_bytes(const kist_view *view)
+{
+    return view->value;
+}
+
+void kist_view_release(kist_view *view)
+{
+    if (!view)
+        return;
+    segment_release(view->segment);
+    os_free(view);
+}
+
+int kist_get_copy(kist_bank *h, kist_bytes key, void *buf, size_t cap, size_t *len)
+{
+    struct core *c;
+    struct found f;
+    kist_bytes value;
+    int rc = key_check(h, key);
+
+    if (rc < 0)
+        return rc;
+    rc = kist_read_begin();
+    if (rc < 0)
+        return rc;
+    rc = find_live(h, key, &c, &f);
+    if (rc == KIST_OK && f.record->value_len > cap) {
+        *len = f.record->value_len;
+        rc = bank_err(h->bank, KIST_ESPACE, NULL, ERR_NOWHERE,
+                      "the value has %u bytes, the buffer %zu", f.record->value_len, cap);
+    }
+    if (rc == KIST_OK)
+        rc = core_value(c, &f, h->verify, &value);
+    if (rc == KIST_OK) {
+        if (value.len > 0)
+            memcpy(buf, value.data, value.len);
+        *len = value.len;
+    }
+    kist_read_end();
+    return rc;
+}
+
+int kist_get_meta(kist_bank *h, kist_bytes key, kist_meta *meta)
+{
+    struct core *c;
+    struct found f;
+    int rc = key_check(h, key);
+
+    if (rc < 0)
+        return rc;
+    rc = kist_read_begin();
+    if (rc < 0)
+        return rc;
+    rc = find_live(h, key, &c, &f);
+    if (rc == KIST_OK)
+        *meta = (kist_meta){
+            .value_bytes = f.record->value_len,
+            .sequence = f.record->sequence,
+            .mtime_ns = f.record->mtime_ns,
+            .expiry_ns = record_expiry(f.record),
+        };
+    kist_read_end();
+    return rc;
+}

@@ -1,0 +1,312 @@
+/*
+ * sync.c - one process syncs for all (I6).
+ *
+ *     syncing = my seat       by compare-and-swap; others wait
+ *     append a mark           it names what the sync before made durable
+ *     fdatasync               each segment changed since; their names were
+ *                             synced when they were made
+ *     durable = the tail      as it was when the mark was written, or
+ *     poison = errno          for every process, until a repair
+ *     syncing = 0             and wake who waits
+ *
+ * A `syncing` left by a dead seat counts as a sync that failed, since the
+ * kernel tells of an error once and the dead one may have heard it. What it
+ * may have lost is still whole in the page cache, but marked as written: so
+ * the next one writes the same bytes again, which makes the kernel write them
+ * again, and only then syncs. If they are not whole any more, that is poison.
+ */
+#include "bank/core.h"
+
+#include "base/err.h"
+
+#include <errno.h>
+
+static int poisoned(struct core *c)
+{
+    return bank_err(c->bank, KIST_EPOISON, NULL, ERR_NOWHERE,
+                    "bank '%s': a sync failed (errno %llu); it is read-only until 'kist repair'",
+                    c->bank->name, (unsigned long long)shm_peek(&c->live->poison));
+}
+
+int sync_failed(struct core *c, int rc)
+{
+    shm_publish(&c->live->poison, (uint64_t)-rc);
+    bank_log(c->bank, KIST_LOG_DAMAGE, NULL, ERR_NOWHERE,
+             "bank '%s': a sync failed: %s; it is read-only until 'kist repair'", c->bank->name,
+             kist_strerror(rc));
+    return poisoned(c);
+}
+
+static int open_segment(const struct core *c, uint64_t n, int flags)
+{
+    char name[SEGMENT_NAME_MAX];
+
+    segment_name(name, n);
+    return bank_open_file(c->bank, name, flags);
+}
+
+/* ---- what a dead one may have lost ------------------------------------ */
+
+static uint64_t from_in(uint64_t from, uint64_t n)
+{
+    return place_n(from) == n ? place_offset(from) : 0;
+}
+
+static bool still_whole(struct core *c, uint64_t from, uint64_t tail)
+{
+    struct walk w = { .core = c, .at = from, .newest = place_n(tail), .end = from };
+    const struct record *r;
+    uint64_t place;
+    int rc;
+
+    while ((rc = walk_next(&w, &r, &place)) == KIST_OK && w.end < tail)
+        ;
+    return w.end >= tail;
+}
+
+/* Write the bytes from `from` to `to` of segment N once more, as they are. */
+static int write_again(struct core *c, uint64_t n, uint64_t from, uint64_t to)
+{
+    struct segment *s = core_segment(c, n);
+    int fd, rc = 0;
+
+    if (!s)
+        rc = core_map_segment(c, n, &s);
+    if (rc < 0)
+        return rc;
+    if (to == 0 || to > s->len)
+        to = s->len;
+    fd = open_segment(c, n, OS_READ | OS_WRITE);
+    if (fd < 0)
+        return fd;
+    if (from < to)
+        rc = os_write_all(fd, s->base + from, (size_t)(to - from), from);
+    (void)os_close(fd);
+    return rc;
+}
+
+static int dirty_again(struct core *c, uint64_t from, uint64_t tail)
+{
+    int rc = 0;
+
+    if (!still_whole(c, from ? from : place_make(shm_peek(&c->live->oldest), 0), tail))
+        return -EIO;
+    for (uint64_t n = place_n(from) ? place_n(from) : shm_peek(&c->live->oldest);
+         n <= place_n(tail) && rc == 0; n++) {
+        rc = write_again(c, n, from_in(from, n), n == place_n(tail) ? place_offset(tail) : 0);
+        if (rc == -ENOENT)
+            rc = 0; /* cleaned, or never used */
+    }
+    return rc;
+}
+
+/* ---- the syncs themselves --------------------------------------------- */
+
+static int sync_segment(struct core *c, uint64_t n)
+{
+    int fd = open_segment(c, n, OS_READ | OS_WRITE), rc;
+
+    if (fd == -ENOENT)
+        return 0;
+    if (fd < 0)
+        return fd;
+    rc = os_fdatasync(fd);
+    (void)os_close(fd);
+    return rc;
+}
+
+static int sync_files(struct core *c, uint64_t from, uint64_t tail)
+{
+    uint64_t n = place_n(from) ? place_n(from) : shm_peek(&c->live->oldest);
+    int rc = 0;
+
+    for (; n <= place_n(tail) && rc == 0; n++)
+        rc = sync_segment(c, n);
+    return rc;
+}
+
+/* Note what is durable now, and let go of `syncing`. */
+static void done(struct core *c, uint64_t tail)
+{
+    if (tail > shm_peek(&c->live->durable))
+        shm_publish(&c->live->durable, tail); /* pairs with sync_to() */
+    (void)shm_add(&c->live->synced, 1);
+    shm_publish(&c->live->syncing, 0);
+    (void)os_wake((uint32_t *)(void *)&c->live->synced);
+}
+
+/* Holding `syncing`. `again`: a dead one held it before. */
+static int lead(kist_bank *h, struct core *c, bool again)
+{
+    struct writer w;
+    uint64_t from, tail;
+    int rc = write_begin(&w, h, 0);
+
+    if (rc == KIST_OK && w.core != c) /* rebuilt meanwhile: start over there */
+        write_end(&w);
+    if (rc < 0 || w.core != c) {
+        done(c, 0);
+        return rc;
+    }
+    from = shm_peek(&c->live->durable);
+    if (w.state.tail != from) {
+        rc = append_mark(c, &w.state, from);
+        if (rc == KIST_OK)
+            core_step(c, &w.state);
+        else if (rc == KIST_EFULL || rc == KIST_EQUOTA || rc == KIST_EFILESIZE)
+            rc = KIST_OK; /* a mark only makes a later recovery surer */
+    }
+    tail = w.state.tail;
+    write_end(&w);
+    if (rc == KIST_OK && again)
+        rc = dirty_again(c, from, tail);
+    if (rc == KIST_OK)
+        rc = sync_files(c, from, tail);
+    if (rc < 0)
+        rc = sync_failed(c, rc);
+    done(c, rc < 0 ? 0 : tail);
+    return rc;
+}
+
+/* Wait for whoever syncs. *dead: its seat, if it died. */
+static int follow(kist_bank *h, struct core *c, uint64_t holder, int64_t deadline)
+{
+    uint64_t seen = shm_read(&c->live->synced);
+
+    if (shm_peek(&c->live->syncing) != holder)
+        return KIST_OK;
+    if (deadline != INT64_MAX && deadline_left(deadline, WAIT_MS) == 0)
+        return bank_err(h->bank, KIST_EBUSY, NULL, ERR_NOWHERE,
+                        "bank '%s': another process's sync lasted past the deadline",
+                        h->bank->name);
+    (void)os_wait((uint32_t *)(void *)&c->live->synced, (uint32_t)seen,
+                  deadline_left(deadline, WAIT_MS));
+    return KIST_OK;
+}
+
+static int sync_loop(kist_bank *h, uint64_t place)
+{
+    int64_t deadline = deadline_after(h->deadline_ms);
+    struct core *c;
+    int rc;
+
+    for (;;) {
+        uint64_t holder = 0;
+
+        rc = core_enter(h, &c);
+        if (rc < 0)
+            return rc;
+        if (shm_read(&c->live->poison) != 0) /* looked at first: it is final */
+            return poisoned(c);
+        if (shm_read(&c->live->durable) >= place) /* pairs with done() */
+            return KIST_OK;
+        if (shm_cas(&c->live->syncing, &holder, c->seat.number))
+            rc = lead(h, c, false);
+        else if (holder != c->seat.number && seat_lives(c->lock_fd, holder) == 0 &&
+                 shm_cas(&c->live->syncing, &holder, c->seat.number))
+            rc = lead(h, c, true); /* ⚑ the dead one's counts as failed */
+        else
+            rc = follow(h, c, holder, deadline);
+        if (rc < 0)
+            return rc;
+    }
+}
+
+int sync_to(kist_bank *h, uint64_t place)
+{
+    int rc = kist_read_begin();
+
+    if (rc < 0)
+        return rc;
+    atomic_fetch_add_explicit(&h->bank->syncing, 1, memory_order_acq_rel);
+    rc = sync_loop(h, place);
+    atomic_fetch_sub_explicit(&h->bank->syncing, 1, memory_order_acq_rel);
+    kist_read_end();
+    return rc;
+}
+
+int kist_sync(kist_bank *h)
+{
+    struct core *c;
+    struct state s;
+    int rc;
+
+    if (h->readonly && *h->forked && !atomic_load_explicit(&h->bank->closed, memory_order_acquire))
+        return bank_err(h->bank, KIST_EREADONLY, NULL, ERR_NOWHERE,
+                        "bank '%s' was opened read-only", h->bank->name);
+    rc = kist_read_begin();
+    if (rc < 0)
+        return rc;
+    rc = core_enter(h, &c);
+    if (rc == KIST_OK && !live_state(c->live, &s))
+        rc = bank_err(h->bank, KIST_ECORRUPT, LIVE_FILE, 0,
+                      "bank '%s': kist.live is damaged; run 'kist repair'", h->bank->name);
+    kist_read_end();
+    return rc < 0 ? rc : sync_to(h, s.tail);
+}
+
+/* A mark names only what the sync before it made durable. Where files are to
+ * go for good, a second one vouches for what replaces them: else damage to a
+ * record of the last sync would pass for a torn tail, and take it along. */
+int sync_vouched(kist_bank *h)
+{
+    struct writer w;
+    int rc = kist_sync(h);
+
+    if (rc == KIST_OK)
+        rc = write_begin(&w, h, 0);
+    if (rc < 0)
+        return rc;
+    rc = append_mark(w.core, &w.state, shm_peek(&w.core->live->durable));
+    if (rc == KIST_OK)
+        core_step(w.core, &w.state);
+    write_end(&w);
+    return rc == KIST_OK ? kist_sync(h) : rc;
+}
+
+/* For a close while others have the bank open: after it nothing of ours holds
+ * the segments, and what the kernel may have to tell of them (see poison). If
+ * somebody is syncing, that is his to hear. */
+int sync_before_leaving(struct core *c)
+{
+    uint64_t from = shm_peek(&c->live->durable), nobody = 0;
+    struct state s;
+    int rc;
+
+    if (shm_peek(&c->live->poison) != 0 || !live_state(c->live, &s) || s.tail <= from ||
+        !shm_cas(&c->live->syncing, &nobody, c->seat.number))
+        return KIST_OK;
+    rc = sync_files(c, from, s.tail);
+    if (rc < 0)
+        rc = sync_failed(c, rc);
+    done(c, rc < 0 ? 0 : s.tail);
+    return rc;
+}
+
+/* For a close: nobody else is there, and the recovery lock is held. Twice, so
+ * that the mark may name its own start: all before it is durable by then. */
+int sync_alone(struct core *c, struct state *s)
+{
+    uint64_t from = shm_peek(&c->live->durable);
+    bool again = shm_swap(&c->live->syncing, c->seat.number) != 0; /* by a dead one */
+    int rc = again ? dirty_again(c, from, s->tail) : 0;
+
+    if (rc == 0)
+        rc = sync_files(c, from, s->tail);
+    if (rc < 0)
+        return sync_failed(c, rc);
+    rc = append_room(c, s, RECORD_MIN, APPEND_LAST);
+    if (rc == 0)
+        rc = append_mark(c, s, s->tail);
+    if (rc < 0) { /* a full disk: then the next open repairs */
+        shm_publish(&c->live->syncing, 0);
+        return rc;
+    }
+    core_step(c, s);
+    rc = sync_files(c, from, s->tail);
+    if (rc < 0)
+        return sync_failed(c, rc);
+    shm_publish(&c->live->durable, s->tail);
+    shm_publish(&c->live->syncing, 0);
+    return KIST_OK;
+}

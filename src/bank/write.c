@@ -1,0 +1,274 @@
+/*
+ * write.c - put, delete, and their conditions. Each is one record, one
+ * publish, one step:
+ *
+ *     look the key up -> room in the heap -> room in the index
+ *       -> record -> slot (publish, I1) -> step
+ *
+ * What can fail comes before the record. Killed behind it, the record is
+ * found by repair() and published again, which changes nothing.
+ */
+#include "bank/core.h"
+
+#include "base/err.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { SUMS_ON_STACK = 64 };
+
+/* What a write asks of the key's present record. */
+enum condition { ALWAYS, IF_ABSENT, IF_SEQUENCE };
+
+struct change {
+    struct entry entry;
+    enum condition condition;
+    uint64_t sequence;    /* for IF_SEQUENCE */
+    kist_view **existing; /* for IF_ABSENT, or NULL */
+};
+
+/* ---- what the index asks back ----------------------------------------- */
+
+static const struct record *owner_record(void *arg, uint64_t loc)
+{
+    return core_record(arg, loc, NULL, NULL);
+}
+
+static void owner_reuse(void *arg)
+{
+    struct core *c = arg;
+
+    (void)shm_add(&c->live->change, 1); /* pairs with core_find() (I4) */
+}
+
+static void owner_intent(void *arg, uint64_t old_entry, uint64_t prefix, uint64_t lo, uint64_t hi)
+{
+    struct live *l = ((struct core *)arg)->live;
+
+    shm_store(&l->intent_old, old_entry);
+    shm_store(&l->intent_prefix, prefix);
+    shm_store(&l->intent_lo, lo);
+    shm_store(&l->intent_hi, hi);
+    shm_publish(&l->intent, 1); /* pairs with repair() */
+}
+
+static void owner_intent_done(void *arg)
+{
+    shm_publish(&((struct core *)arg)->live->intent, 0);
+}
+
+struct hash_owner core_owner(struct core *c)
+{
+    return (struct hash_owner){
+        .bank = &c->bank->set.record,
+        .record = owner_record,
+        .reuse = owner_reuse,
+        .intent = owner_intent,
+        .intent_done = owner_intent_done,
+        .arg = c,
+    };
+}
+
+int core_room(struct core *c, uint64_t hash, struct hash_room *out)
+{
+    struct hash_owner o = core_owner(c);
+    int rc;
+
+    for (int i = 0; i < 2; i++) {
+        rc = hash_room(atomic_load_explicit(&c->index, memory_order_relaxed), &o, hash, out);
+        if (rc != -ENOMEM || i == 1)
+            break;
+        rc = core_follow_index(c, true); /* the map could not grow in place */
+        if (rc < 0)
+            break;
+    }
+    if (rc < 0)
+        return bank_err(c->bank, err_system(rc), "kist.index", ERR_NOWHERE,
+                        "bank '%s': no room in the index: %s", c->bank->name,
+                        kist_strerror(err_system(rc)));
+    return KIST_OK;
+}
+
+/* ---- one change ------------------------------------------------------- */
+
+/* Does the key's present record allow the change? KIST_OK, an outcome, or an
+ * error; `live` is the record of its value, or NULL. */
+static int condition_check(struct writer *w, const struct change *ch, const struct found *live)
+{
+    kist_bytes value;
+    int rc;
+
+    if (ch->condition == IF_ABSENT && live) {
+        if (!ch->existing)
+            return KIST_EXISTS;
+        rc = core_value(w->core, live, w->handle->verify, &value);
+        if (rc == KIST_OK)
+            rc = view_make(live->segment, value, ch->existing);
+        return rc < 0 ? rc : KIST_EXISTS;
+    }
+    if (ch->condition == IF_SEQUENCE && !live)
+        return ch->sequence == 0 ? KIST_OK : KIST_MISS;
+    if (ch->condition == IF_SEQUENCE)
+        return live->record->sequence == ch->sequence ? KIST_OK : KIST_CHANGED;
+    return ch->entry.kind == RECORD_DELETE && !live ? KIST_MISS : KIST_OK;
+}
+
+/* Append the record and publish it; *place is where it went. */
+static int publish(struct writer *w, struct change *ch, const struct found *old,
+                   struct key_record before, uint64_t *place)
+{
+    struct core *c = w->core;
+    struct entry *e = &ch->entry;
+    struct state next = w->state;
+    bool durable = w->handle->durability == KIST_DURABILITY_ALWAYS;
+    struct hash_room room;
+    struct key_record now = {
+        .counts = e->kind == RECORD_PUT,
+        .tombstone = e->kind == RECORD_DELETE,
+        .size = entry_size(e),
+        .payload = e->key.len + e->value.len,
+    };
+    uint64_t origin;
+    int rc = append_room(c, &next, now.size, now.tombstone ? APPEND_DELETE : APPEND_PUT);
+
+    if (rc == KIST_OK && !old->slot)
+        rc = core_room(c, e->key_hash, &room);
+    if (rc < 0)
+        return rc;
+    if (now.tombstone) { /* I10: it stays until every segment up to here is gone */
+        origin = place_n(next.tail);
+        e->value = (kist_bytes){ &origin, sizeof origin };
+        e->value_hash = record_hash_value(&origin, sizeof origin, NULL);
+    }
+    e->sequence = ++next.visible;
+    e->mtime_ns = os_clock(OS_CLOCK_REAL_COARSE);
+    e->previous = old->slot ? old->place : 0;
+    rc = append(c, &next, e, durable, place);
+    if (rc < 0)
+        return rc;
+    if (old->slot)
+        hash_update(old->slot, e->key_hash, *place);
+    else
+        hash_insert(&room, e->key_hash, *place);
+    now.n = place_n(*place);
+    state_replace(c, &next, before, now);
+    core_step(c, &next);
+    w->state = next;
+    if (!durable)
+        append_prepare(c, &w->state);
+    return KIST_OK;
+}
+
+static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
+{
+    struct found old = { 0 };
+    struct key_record before = { 0 };
+    /* The old value is not read: only its lengths count. */
+    uint32_t verify = ch->condition == ALWAYS ? VERIFY_OTHERS : w->handle->verify;
+    bool live = false;
+    int rc = core_find(w->core, ch->entry.key, ch->entry.key_hash, verify, &old);
+
+    if (rc == KIST_ECORRUPT && old.slot && ch->condition == ALWAYS) {
+        /* Stored again, or deleted, a damaged entry is well again. */
+        if (old.record)
+            before = key_record_of(old.record, old.place);
+        live = true;
+    } else if (rc < 0) {
+        return rc;
+    } else if (rc == KIST_OK) {
+        before = key_record_of(old.record, old.place);
+        live = before.counts;
+    } else {
+        old = (struct found){ 0 };
+    }
+    rc = condition_check(w, ch, live ? &old : NULL);
+    return rc == KIST_OK ? publish(w, ch, &old, before, place) : rc;
+}
+
+static int change(kist_bank *h, struct change *ch)
+{
+    struct writer w;
+    uint64_t place = 0;
+    int rc = write_begin(&w, h, 0);
+
+    if (rc < 0)
+        return rc;
+    rc = change_locked(&w, ch, &place);
+    write_end(&w);
+    if (rc == KIST_OK && h->durability == KIST_DURABILITY_ALWAYS)
+        rc = sync_to(h, place + 1);
+    return rc;
+}
+
+/* ---- calls ------------------------------------------------------------ */
+
+/* Hash the value outside of the lock, then change. */
+static int put(kist_bank *h, kist_bytes key, kist_bytes value, struct change *ch)
+{
+    uint64_t few[SUMS_ON_STACK], *sums = few;
+    int rc;
+
+    if (key.len > KIST_KEY_MAX)
+        return bank_err(h->bank, KIST_EKEYLEN, NULL, ERR_NOWHERE,
+                        "a key of %zu bytes; 65,535 is the most", key.len);
+    if (value.len > KIST_VALUE_MAX)
+        return bank_err(h->bank, KIST_EVALUELEN, NULL, ERR_NOWHERE,
+                        "a value of %zu bytes; 4,294,967,294 is the most", value.len);
+    if (value.len > CHUNKED_ABOVE && chunk_count((uint32_t)value.len) > SUMS_ON_STACK) {
+        sums = os_alloc(chunk_count((uint32_t)value.len) * sizeof *sums);
+        if (!sums)
+            return KIST_ENOMEM;
+    }
+    ch->entry = (struct entry){
+        .kind = RECORD_PUT,
+        .key = key,
+        .value = value,
+        .key_hash = record_hash_key(&h->bank->set.record, key.data, key.len),
+        .value_hash = record_hash_value(value.data, value.len, sums),
+        .sums = sums,
+    };
+    rc = change(h, ch);
+    if (sums != few)
+        os_free(sums);
+    return rc;
+}
+
+int kist_put(kist_bank *h, kist_bytes key, kist_bytes value)
+{
+    struct change ch = { .condition = ALWAYS };
+
+    return put(h, key, value, &ch);
+}
+
+int kist_get_or_insert(kist_bank *h, kist_bytes key, kist_bytes value, kist_view **existing)
+{
+    struct change ch = { .condition = IF_ABSENT, .existing = existing };
+
+    if (existing)
+        *existing = NULL;
+    return put(h, key, value, &ch);
+}
+
+int kist_put_if_sequence(kist_bank *h, kist_bytes key, kist_bytes value, uint64_t sequence)
+{
+    struct change ch = { .condition = IF_SEQUENCE, .sequence = sequence };
+
+    return put(h, key, value, &ch);
+}
+
+int kist_delete(kist_bank *h, kist_bytes key)
+{
+    struct change ch = { .condition = ALWAYS };
+    uint64_t origin = 0;
+
+    if (key.len > KIST_KEY_MAX)
+        return bank_err(h->bank, KIST_EKEYLEN, NULL, ERR_NOWHERE,
+                        "a key of %zu bytes; 65,535 is the most", key.len);
+    ch.entry = (struct entry){
+        .kind = RECORD_DELETE,
+        .key = key,
+        .value = { &origin, sizeof origin }, /* filled in when its place is known */
+        .key_hash = record_hash_key(&h->bank->set.record, key.data, key.len),
+    };
+    return change(h, &ch);
+}

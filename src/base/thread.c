@@ -1,0 +1,205 @@
+/* thread.c - read sections, epochs, and the error context of each thread. */
+#include "base/thread.h"
+
+#include "base/os.h"
+#include "base/shm.h"
+
+#include <stddef.h>
+
+_Thread_local struct thread *thread_cell __attribute__((tls_model("initial-exec")));
+
+/* The only state of the library outside of handles: it belongs to the
+ * process's threads, as errno does. */
+static struct {
+    os_mutex lock; /* guards cells' list when it grows, and `waiting` */
+    _Atomic(struct thread *) cells;
+    _Atomic uint64_t epoch;
+    _Atomic uint64_t waiting_count;
+    _Atomic int must_fence; /* 1: membarrier is refused here */
+    struct retired *waiting;
+    pthread_key_t key;
+} all = { .lock = OS_MUTEX_INIT, .epoch = 1 };
+
+enum { GUARDED_MOST = 256 };
+static _Atomic int guarded[GUARDED_MOST]; /* descriptor + 1; 0: free */
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void on_thread_exit(void *cell)
+{
+    struct thread *t = cell;
+
+    t->depth = 0;
+    atomic_store_explicit(&t->epoch, 0, memory_order_release);
+    atomic_store_explicit(&t->used, 0, memory_order_release);
+}
+
+/* E3: in a forked child only the thread that forked goes on; the lock may
+ * have been held by another. What waited belongs to the parent's maps, which
+ * the child has too, and is released here as well. */
+static void on_fork_child(void)
+{
+    os_mutex_init(&all.lock);
+    for (struct thread *t = atomic_load(&all.cells); t; t = t->next)
+        if (t != thread_cell)
+            on_thread_exit(t);
+    atomic_store(&all.must_fence, os_barrier() < 0);
+    for (size_t i = 0; i < GUARDED_MOST; i++) {
+        int fd = atomic_exchange(&guarded[i], 0);
+
+        if (fd != 0)
+            (void)os_close(fd - 1);
+    }
+}
+
+static void start(void)
+{
+    (void)pthread_key_create(&all.key, on_thread_exit);
+    (void)pthread_atfork(NULL, NULL, on_fork_child);
+    atomic_store(&all.must_fence, os_barrier() < 0);
+}
+
+static struct thread *cell_take(void)
+{
+    struct thread *t;
+    uint32_t is_free = 0;
+
+    for (t = atomic_load_explicit(&all.cells, memory_order_acquire); t; t = t->next) {
+        is_free = 0;
+        if (atomic_compare_exchange_strong(&t->used, &is_free, 1))
+            return t;
+    }
+    t = os_alloc(sizeof *t);
+    if (!t)
+        return NULL;
+    atomic_store(&t->used, 1);
+    os_mutex_lock(&all.lock);
+    t->next = atomic_load(&all.cells);
+    atomic_store_explicit(&all.cells, t, memory_order_release); /* with reclaim's walk */
+    os_mutex_unlock(&all.lock);
+    return t;
+}
+
+struct thread *thread_self(void)
+{
+    if (!thread_cell) {
+        (void)pthread_once(&once, start);
+        thread_cell = cell_take();
+        if (thread_cell)
+            (void)pthread_setspecific(all.key, thread_cell);
+    }
+    return thread_cell;
+}
+
+void thread_guard(int fd)
+{
+    (void)thread_self(); /* so that the fork handler is there */
+    for (size_t i = 0; i < GUARDED_MOST; i++) {
+        int none = 0;
+
+        if (atomic_compare_exchange_strong(&guarded[i], &none, fd + 1))
+            return;
+    }
+}
+
+void thread_unguard(int fd)
+{
+    for (size_t i = 0; i < GUARDED_MOST; i++) {
+        int mine = fd + 1;
+
+        if (atomic_compare_exchange_strong(&guarded[i], &mine, 0))
+            return;
+    }
+}
+
+int kist_read_begin(void)
+{
+    struct thread *t = thread_self();
+    uint64_t now;
+
+    if (!t)
+        return KIST_ENOMEM;
+    if (t->depth++ > 0)
+        return KIST_OK;
+    now = atomic_load_explicit(&all.epoch, memory_order_acquire);
+    atomic_store_explicit(&t->epoch, now, memory_order_relaxed);
+    /* Pairs with the barrier in thread_reclaim(): the store above is seen
+     * there, or the section's loads see what was made unreachable (E1). */
+    if (atomic_load_explicit(&all.must_fence, memory_order_relaxed))
+        atomic_thread_fence(memory_order_seq_cst);
+    else
+        atomic_signal_fence(memory_order_seq_cst);
+    return KIST_OK;
+}
+
+void kist_read_end(void)
+{
+    struct thread *t = thread_cell;
+
+    if (!t || t->depth == 0 || --t->depth > 0)
+        return;
+    /* release: pairs with the acquire in oldest_section() */
+    atomic_store_explicit(&t->epoch, 0, memory_order_release);
+}
+
+/* The epoch of the oldest open section, or UINT64_MAX. */
+static uint64_t oldest_section(void)
+{
+    uint64_t oldest = UINT64_MAX;
+
+    for (struct thread *t = atomic_load_explicit(&all.cells, memory_order_acquire); t;
+         t = t->next) {
+        uint64_t e = atomic_load_explicit(&t->epoch, memory_order_acquire);
+
+        if (e != 0 && e < oldest)
+            oldest = e;
+    }
+    return oldest;
+}
+
+void thread_retire(struct retired *r, void (*release)(struct retired *))
+{
+    r->release = release;
+    /* Sections that begin from here on carry a later epoch, and can't reach
+     * it any more (E1). */
+    r->epoch = atomic_fetch_add_explicit(&all.epoch, 1, memory_order_acq_rel);
+    os_mutex_lock(&all.lock);
+    r->next = all.waiting;
+    all.waiting = r;
+    atomic_fetch_add_explicit(&all.waiting_count, 1, memory_order_relaxed);
+    os_mutex_unlock(&all.lock);
+    thread_reclaim();
+}
+
+void thread_reclaim(void)
+{
+    struct retired *done = NULL, *next;
+    uint64_t oldest;
+
+    if (atomic_load_explicit(&all.waiting_count, memory_order_relaxed) == 0)
+        return;
+    if (atomic_load_explicit(&all.must_fence, memory_order_relaxed))
+        atomic_thread_fence(memory_order_seq_cst);
+    else if (os_barrier() < 0)
+        return; /* not proven: later */
+
+    os_mutex_lock(&all.lock);
+    oldest = oldest_section();
+    for (struct retired **at = &all.waiting; *at;) {
+        struct retired *r = *at;
+
+        if (r->epoch < oldest) {
+            *at = r->next;
+            r->next = done;
+            done = r;
+            atomic_fetch_sub_explicit(&all.waiting_count, 1, memory_order_relaxed);
+        } else {
+            at = &r->next;
+        }
+    }
+    os_mutex_unlock(&all.lock);
+    for (; done; done = next) {
+        next = done->next;
+        done->release(done);
+    }
+}

@@ -1,0 +1,79 @@
+/*
+ * Help: made from the tables of verbs and options, so that it cannot lag
+ * behind them.
+ */
+#include "fail.h"
+#include "out.h"
+#include "verbs.h"
+
+#include <stdio.h>
+
+static const char intro[] =
+    "kist keeps cached data in memory-mapped files, for every process of the host.\n"
+    "\n"
+    "usage: kist VERB STORE [BANK] [KEY] [VALUE] [--options]\n"
+    "\n"
+    "STORE is a directory, BANK a key space in it. Options may stand anywhere behind\n"
+    "the verb; -- ends them.\n"
+    "\n";
+
+static const char outro[] =
+    "\n"
+    "'kist help VERB' tells more of each.\n"
+    "\n"
+    "Exit status: 0 done, 1 no such key, 2 wrong usage, 3 the system said no,\n"
+    "4 damage was found.\n";
+
+static void print_options(const struct verb *verb)
+{
+    char name[40];
+
+    for (unsigned i = 0; i < OPT_COUNT; i++) {
+        const struct option_spec *spec = &option_specs[i];
+
+        if ((verb->options & OPT_BIT(i)) == 0)
+            continue;
+        (void)snprintf(name, sizeof name, "--%s%s%s", spec->name, spec->value != NULL ? "=" : "",
+                       spec->value != NULL ? spec->value : "");
+        if (spec->letter != 0)
+            out_text("  -%c, %-20s  %s\n", spec->letter, name, spec->help);
+        else
+            out_text("  %-24s  %s\n", name, spec->help);
+    }
+}
+
+static int help_verb(const struct verb *verb)
+{
+    out_text("usage: kist %s %s [--options]\n\n%s.\n%s\n", verb->name, verb->operands,
+             verb->summary, verb->details);
+    print_options(verb);
+    return STATUS_DONE;
+}
+
+static int help_all(void)
+{
+    char line[64];
+
+    out_text("%s", intro);
+    for (size_t i = 0; i < verb_count; i++) {
+        (void)snprintf(line, sizeof line, "%s %s", verbs[i].name, verbs[i].operands);
+        out_text("  %-32s %s\n", line, verbs[i].summary);
+    }
+    out_text("%s", outro);
+    return STATUS_DONE;
+}
+
+int verb_help(const struct args *args)
+{
+    const char *name = args->operand[0];
+    const struct verb *verb;
+
+    if (args_has(args, OPT_HELP) && name == NULL)
+        return help_verb(args->verb);
+    if (name == NULL)
+        return help_all();
+    verb = verb_find(name);
+    if (verb != NULL)
+        return help_verb(verb);
+    return fail_usage("no verb is called %s; 'kist help' lists them", quoted(name));
+}

@@ -1,0 +1,123 @@
+/*
+ * The verb load: every regular file below a directory becomes an entry, its
+ * relative path the key, its content the value.
+ *
+ * A file that cannot be read or does not fit is told of and passed over, and
+ * the exit status says so at the end. Loading the store into itself is not
+ * possible: its own directory is left out.
+ */
+#include "fail.h"
+#include "input.h"
+#include "out.h"
+#include "progress.h"
+#include "session.h"
+#include "verbs.h"
+#include "walk.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+struct load {
+    const struct session *s;
+    struct input in;
+    struct progress bar;
+    uint64_t all_bytes; /* what there is to load, counted for the bar */
+    uint64_t files, bytes, skipped;
+};
+
+static int skip_file(struct load *load, int err, const char *doing, const char *path)
+{
+    (void)fail_errno(err, doing, path);
+    load->skipped++;
+    return 0;
+}
+
+/* Returns 0, or an exit status that ends the walk. */
+static int load_file(const struct walk_item *item, void *arg)
+{
+    struct load *load = arg;
+    kist_bytes key = { item->key, strlen(item->key) };
+    int err = item->err, rc;
+
+    if (err == 0)
+        err = input_read_file(&load->in, item->path);
+    if (err != 0)
+        return skip_file(load, err, "skipped, cannot read", item->path);
+    if (key.len > KIST_KEY_MAX)
+        return skip_file(load, ENAMETOOLONG, "skipped, a key cannot be so long:", item->path);
+    rc = kist_put(load->s->bank, key, load->in.bytes);
+    if (rc != KIST_OK)
+        return session_fail(load->s, rc);
+    load->files++;
+    load->bytes += load->in.bytes.len;
+    progress_update(&load->bar, load->bytes, load->all_bytes);
+    return 0;
+}
+
+static int count_file(const struct walk_item *item, void *arg)
+{
+    struct load *load = arg;
+
+    if (item->err == 0)
+        load->all_bytes += (uint64_t)item->st->st_size;
+    return 0;
+}
+
+static void print_loaded(const struct load *load, const struct args *args)
+{
+    uint64_t ns = now_ns() - load->bar.start_ns;
+
+    if (args_has(args, OPT_JSON)) {
+        json_begin();
+        json_text("bank", load->s->bank_name);
+        json_u64("files", load->files);
+        json_u64("bytes", load->bytes);
+        json_u64("skipped", load->skipped);
+        json_end();
+    } else if (!load->s->quiet) {
+        out_text("bank %s: %" PRIu64 " files, %s loaded in %.1f s", quoted(load->s->bank_name),
+                 load->files, human_bytes(load->bytes), (double)ns / 1e9);
+        if (load->skipped > 0)
+            out_text(", %" PRIu64 " skipped", load->skipped);
+        out_text("\n");
+    }
+}
+
+static int load_dir(struct load *load, const struct args *args)
+{
+    const char *dir = args->value[OPT_FILES];
+    struct stat store;
+    bool known = stat(load->s->store_name, &store) == 0;
+    int rc = 0;
+
+    progress_start(&load->bar, "loading", load->s->quiet);
+    if (load->bar.wanted)
+        rc = walk_files(dir, known ? &store : NULL, count_file, load);
+    if (rc == 0)
+        rc = walk_files(dir, known ? &store : NULL, load_file, load);
+    progress_end(&load->bar);
+    if (rc < 0)
+        return fail_errno(-rc, "cannot read the directory", dir);
+    if (rc > 0)
+        return rc;
+    print_loaded(load, args);
+    return load->skipped > 0 ? STATUS_SYSTEM : STATUS_DONE;
+}
+
+int verb_load(const struct args *args)
+{
+    struct load load = { 0 };
+    struct session s;
+    int status;
+
+    if (!args_has(args, OPT_FILES))
+        return fail_usage("load needs to know what to load; give --files=DIR");
+    status = session_open(&s, args, args_has(args, OPT_CREATE) ? SESSION_CREATE : SESSION_WRITE);
+    if (status != STATUS_DONE)
+        return status;
+    load.s = &s;
+    status = load_dir(&load, args);
+    input_free(&load.in);
+    return session_close(&s, status);
+}

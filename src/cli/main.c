@@ -1,0 +1,149 @@
+/*
+ * kist, the program: the table of verbs, and the way from argv to one.
+ *
+ * It uses nothing of the library but <kist/kist.h>. args.c takes the line
+ * apart, session.c opens and closes, fail.c tells of errors, out.c prints;
+ * the verbs themselves are in verbs_data.c, verbs_care.c, stat.c and load.c.
+ */
+#include "fail.h"
+#include "input.h"
+#include "out.h"
+#include "verbs.h"
+
+#include <kist/kist.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define COMMON (OPT_BIT(OPT_HELP) | OPT_BIT(OPT_QUIET))
+#define OPENING (COMMON | OPT_BIT(OPT_ANY_FS) | OPT_BIT(OPT_DEADLINE))
+#define KEYED (OPENING | OPT_BIT(OPT_KEY_BASE64))
+#define SETTINGS                                                                                   \
+    (OPT_BIT(OPT_DURABILITY) | OPT_BIT(OPT_INTERVAL) | OPT_BIT(OPT_SEGMENT) |                      \
+     OPT_BIT(OPT_VERIFY) | OPT_BIT(OPT_EXPECT) | OPT_BIT(OPT_MODE))
+
+const struct verb verbs[] = {
+    { "create", "STORE [BANK]", 1, 2, OPENING | SETTINGS | OPT_BIT(OPT_EXIST_OK), verb_create,
+      "make a store, or a bank in it",
+      "A bank's store is made as well if it is missing. The settings stay with the bank.\n" },
+    { "put", "STORE BANK KEY [VALUE]", 3, 4, KEYED | OPT_BIT(OPT_CREATE), verb_put,
+      "store a value under a key",
+      "Without VALUE, or when it is -, the value is read from standard input.\n" },
+    { "get", "STORE BANK KEY", 3, 3, KEYED | OPT_BIT(OPT_JSON), verb_get,
+      "print the value of a key",
+      "The value is printed as it is, without a newline. With --json, what is not UTF-8\n"
+      "comes as base64, and value_encoding says so.\n" },
+    { "has", "STORE BANK KEY", 3, 3, KEYED | OPT_BIT(OPT_JSON), verb_has,
+      "tell by the exit status whether a key is there", "" },
+    { "del", "STORE BANK KEY", 3, 3, KEYED, verb_del, "remove a key", "" },
+    { "ls", "STORE [BANK]", 1, 2, OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_NULL), verb_ls,
+      "list the banks of a store, or the keys of a bank",
+      "Keys come in no particular order. On a terminal, what it would obey is escaped.\n" },
+    { "stat", "STORE [BANK]", 1, 2, OPENING | OPT_BIT(OPT_JSON), verb_stat,
+      "show counts and sizes of a bank, or of all", "" },
+    { "load", "STORE BANK --files=DIR", 2, 2,
+      OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_FILES) | OPT_BIT(OPT_CREATE), verb_load,
+      "store every regular file below a directory",
+      "The key is the path below DIR, the value the file's content. Symlinks are not\n"
+      "followed. Entries that are there already and are no file below DIR stay.\n" },
+    { "verify", "STORE [BANK]", 1, 2, OPENING | OPT_BIT(OPT_JSON), verb_verify,
+      "read a bank, or all, and check every byte",
+      "Nothing is changed. The exit status is 4 when there is damage.\n" },
+    { "repair", "STORE BANK", 2, 2, OPENING | OPT_BIT(OPT_JSON), verb_repair,
+      "make a damaged bank usable again", "No whole record is given up.\n" },
+    { "compact", "STORE [BANK]", 1, 2, OPENING | OPT_BIT(OPT_JSON), verb_compact,
+      "give back the space of dead records", "" },
+    { "clear", "STORE BANK", 2, 2, OPENING, verb_clear, "remove all entries of a bank", "" },
+    { "drop", "STORE BANK", 2, 2, OPENING, verb_drop, "remove a bank",
+      "Banks nested below its name stay.\n" },
+    { "help", "[VERB]", 0, 1, COMMON, verb_help, "tell how it goes", "" },
+};
+
+const size_t verb_count = sizeof verbs / sizeof verbs[0];
+
+const struct verb *verb_find(const char *name)
+{
+    for (size_t i = 0; i < verb_count; i++)
+        if (strcmp(verbs[i].name, name) == 0)
+            return &verbs[i];
+    return NULL;
+}
+
+static const char *verb_name(size_t i, const void *arg)
+{
+    (void)arg;
+    return verbs[i].name;
+}
+
+const char *verb_nearest(const char *typed)
+{
+    return nearest(typed, verb_name, verb_count, NULL);
+}
+
+static int fail_verb(const char *typed)
+{
+    const char *meant = verb_nearest(typed);
+
+    if (meant != NULL)
+        return fail_usage("no verb is called %s; did you mean %s?", quoted(typed), meant);
+    if (typed[0] == '-')
+        return fail_usage("the verb comes first, options behind it; 'kist help' lists the verbs");
+    return fail_usage("no verb is called %s; 'kist help' lists them", quoted(typed));
+}
+
+static int print_version(void)
+{
+    out_text("kist %s\n", kist_version());
+    if (strcmp(kist_version(), KIST_VERSION_STRING) != 0)
+        out_text("built against %s\n", KIST_VERSION_STRING);
+    return STATUS_DONE;
+}
+
+static int run(int argc, char **argv)
+{
+    const struct verb *verb;
+    const char *word;
+    struct args args;
+    int status;
+
+    if (argc < 2)
+        return fail_usage("say what to do; 'kist help' lists the verbs");
+    word = argv[1];
+    if (strcmp(word, "--version") == 0)
+        return print_version();
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+        word = "help";
+    verb = verb_find(word);
+    if (verb == NULL)
+        return fail_verb(word);
+    status = args_parse(&args, verb, argc - 2, argv + 2);
+    if (status != STATUS_DONE)
+        return status;
+    if (args_has(&args, OPT_HELP) && verb->run != verb_help) {
+        args.operand[0] = verb->name;
+        return verb_help(&args);
+    }
+    return verb->run(&args);
+}
+
+/* A descriptor below 3 that came closed would become a file of the store, and
+ * be printed into. Each gets something that fails the way a closed one does. */
+static void hold_standard_files(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            exit(STATUS_SYSTEM);
+}
+
+int main(int argc, char **argv)
+{
+    hold_standard_files();
+    (void)signal(SIGPIPE, SIG_IGN);
+    input_guard();
+    return out_finish(run(argc, argv));
+}

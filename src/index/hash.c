@@ -1,0 +1,328 @@
+/*
+ * hash.c - files, walking and checking of the hash index. How it grows is in
+ * hash_grow.c, how it is searched in hash.h.
+ */
+#include "index/hash.h"
+
+#include "base/err.h"
+#include "base/os.h"
+#include "kist/kist.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char magic[8] = { 'K', 'I', 'S', 'T', 'I', 'N', 'D', 'X' };
+
+enum { KEYS_PER_BLOCK = 350, KEYS_IN_FIRST = 180, RESERVE_TIMES = 64 };
+#define RESERVE_LEAST ((size_t)1 << 30)
+
+void hash_name(char out[HASH_NAME_MAX], uint64_t generation)
+{
+    (void)snprintf(out, HASH_NAME_MAX, "kist.index.%llu", (unsigned long long)generation);
+}
+
+static size_t room_to_grow(size_t len)
+{
+    return len * RESERVE_TIMES > RESERVE_LEAST ? len * RESERVE_TIMES : RESERVE_LEAST;
+}
+
+/* ---- making ----------------------------------------------------------- */
+
+/* 2^depth blocks are what `expect` keys need; 0: the first block will do. */
+static unsigned depth_for(uint64_t expect)
+{
+    unsigned depth = 0;
+
+    if (expect <= KEYS_IN_FIRST)
+        return 0;
+    while (depth < 24 && (expect >> depth) > KEYS_PER_BLOCK)
+        depth++;
+    return depth;
+}
+
+static uint64_t dir_pages(unsigned depth)
+{
+    return depth <= HASH_DIR_DEPTH ? 0 : ((UINT64_C(8) << depth) + HASH_PAGE - 1) / HASH_PAGE;
+}
+
+static size_t first_len(uint64_t expect)
+{
+    unsigned depth = depth_for(expect);
+    uint64_t blocks = expect <= KEYS_IN_FIRST ? 0 : UINT64_C(1) << depth;
+
+    return (size_t)(1 + dir_pages(depth) + blocks) * HASH_PAGE;
+}
+
+/* Write an empty index into zeroed memory of first_len(expect) bytes. */
+static void format_empty(struct hash_index *ix, const uint8_t bank_id[16], uint64_t expect)
+{
+    unsigned depth = depth_for(expect);
+    uint64_t dir = depth <= HASH_DIR_DEPTH ? HASH_DIR_AT : HASH_PAGE;
+    uint64_t block = (1 + dir_pages(depth)) * HASH_PAGE;
+    struct hash_file head = { .format = HASH_FORMAT, .kind = KIST_INDEX_HASH };
+    shm_word *entry = (shm_word *)(ix->base + dir);
+
+    memcpy(head.magic, magic, sizeof magic);
+    memcpy(head.bank_id, bank_id, sizeof head.bank_id);
+    head.generation = ix->generation;
+    head.checksum = hash_bytes(&head, offsetof(struct hash_file, checksum));
+    shm_copy(ix->base, &head, offsetof(struct hash_file, root));
+    if (expect <= KEYS_IN_FIRST)
+        shm_store(entry, entry_make(HASH_BLOCK_AT, HASH_BLOCK_LG, 0));
+    else
+        for (uint64_t i = 0; i < UINT64_C(1) << depth; i++)
+            shm_store(entry + i, entry_make(block + i * HASH_PAGE, HASH_LG, depth));
+    shm_publish(&((struct hash_file *)ix->base)->root, root_make(dir, depth));
+}
+
+static struct hash_index *index_new(uint64_t generation)
+{
+    struct hash_index *ix = os_alloc(sizeof *ix);
+
+    if (ix) {
+        ix->generation = generation;
+        ix->fd = -1;
+    }
+    return ix;
+}
+
+static void index_mapped(struct hash_index *ix)
+{
+    ix->base = ix->map.base;
+    atomic_store_explicit(&ix->len, ix->map.len, memory_order_release);
+}
+
+int hash_create(struct hash_index **out, int dir, uint32_t mode, const uint8_t bank_id[16],
+                uint64_t generation, uint64_t expect)
+{
+    struct hash_index *ix = index_new(generation);
+    size_t len = first_len(expect);
+    char name[HASH_NAME_MAX];
+    int rc;
+
+    if (!ix)
+        return KIST_ENOMEM;
+    hash_name(name, generation);
+    (void)os_unlink(dir, name); /* left by one who died before publishing it */
+    rc = ix->fd = os_open_under(dir, name, OS_WRITE | OS_CREATE, mode);
+    if (rc < 0)
+        goto out;
+    rc = os_allocate(ix->fd, 0, len);
+    if (rc < 0)
+        goto out;
+    rc = map_file(&ix->map, ix->fd, len, room_to_grow(len), OS_PROT_READ | OS_PROT_WRITE);
+    if (rc < 0)
+        goto out;
+    index_mapped(ix);
+    format_empty(ix, bank_id, expect);
+    *out = ix;
+    ix = NULL;
+out:
+    if (ix) {
+        if (ix->fd >= 0)
+            (void)os_unlink(dir, name);
+        hash_close(ix);
+    }
+    return rc < 0 ? rc : KIST_OK;
+}
+
+int hash_create_private(struct hash_index **out, const uint8_t bank_id[16], uint64_t expect)
+{
+    struct hash_index *ix = index_new(1);
+    size_t len = first_len(expect);
+    int rc;
+
+    if (!ix)
+        return KIST_ENOMEM;
+    rc = map_memory(&ix->map, len, room_to_grow(len));
+    if (rc < 0) {
+        hash_close(ix);
+        return rc;
+    }
+    index_mapped(ix);
+    format_empty(ix, bank_id, expect);
+    *out = ix;
+    return KIST_OK;
+}
+
+/* ---- opening ---------------------------------------------------------- */
+
+static int head_check(const struct hash_index *ix, const uint8_t bank_id[16])
+{
+    struct hash_file head;
+
+    memcpy(&head, ix->base, offsetof(struct hash_file, root));
+    if (memcmp(head.magic, magic, sizeof magic) != 0 ||
+        head.checksum != hash_bytes(&head, offsetof(struct hash_file, checksum)))
+        return KIST_ECORRUPT;
+    if (head.format > HASH_FORMAT)
+        return KIST_ENEWER;
+    return head.kind == KIST_INDEX_HASH && head.generation == ix->generation &&
+                   memcmp(head.bank_id, bank_id, 16) == 0
+               ? KIST_OK
+               : KIST_EFORMAT;
+}
+
+int hash_open(struct hash_index **out, int fd, const uint8_t bank_id[16], uint64_t generation,
+              bool writable)
+{
+    struct hash_index *ix = index_new(generation);
+    struct os_stat st;
+    size_t len;
+    int rc;
+
+    if (!ix) {
+        (void)os_close(fd);
+        return KIST_ENOMEM;
+    }
+    ix->fd = fd;
+    rc = os_stat(fd, &st);
+    if (rc < 0)
+        goto out;
+    rc = KIST_ECORRUPT;
+    if (st.kind != OS_FILE_REGULAR || st.size < HASH_PAGE)
+        goto out;
+    len = (size_t)(st.size / HASH_PAGE * HASH_PAGE);
+    rc = map_file(&ix->map, fd, len, room_to_grow(len),
+                  OS_PROT_READ | (writable ? OS_PROT_WRITE : 0));
+    if (rc < 0)
+        goto out;
+    index_mapped(ix);
+    rc = head_check(ix, bank_id);
+    if (rc < 0)
+        goto out;
+    *out = ix;
+    ix = NULL;
+out:
+    if (ix)
+        hash_close(ix);
+    return rc;
+}
+
+int hash_refresh(struct hash_index *ix)
+{
+    struct os_stat st;
+    size_t len;
+    int rc;
+
+    if (ix->fd < 0)
+        return 0;
+    rc = os_stat(ix->fd, &st);
+    if (rc < 0)
+        return rc;
+    len = (size_t)(st.size / HASH_PAGE * HASH_PAGE);
+    if (len <= ix->map.len)
+        return 0;
+    rc = map_grow(&ix->map, ix->fd, len);
+    if (rc < 0)
+        return rc;
+    atomic_store_explicit(&ix->len, len, memory_order_release); /* hash_block_of */
+    return 1;
+}
+
+void hash_space_drop(struct hash_space *space); /* hash_grow.c */
+
+void hash_close(struct hash_index *ix)
+{
+    if (!ix)
+        return;
+    hash_space_drop(ix->space);
+    map_drop(&ix->map);
+    if (ix->fd >= 0)
+        (void)os_close(ix->fd);
+    os_free(ix);
+}
+
+static void on_unseen(struct retired *r)
+{
+    hash_close((struct hash_index *)((char *)r - offsetof(struct hash_index, retired)));
+}
+
+void hash_retire(struct hash_index *ix)
+{
+    thread_retire(&ix->retired, on_unseen);
+}
+
+int hash_sync(struct hash_index *ix)
+{
+    return ix->fd < 0 ? 0 : os_fdatasync(ix->fd);
+}
+
+/* ---- walking and checking --------------------------------------------- */
+
+/* The entry for a hash, checked; 0: damage. */
+static uint64_t entry_of(const struct hash_index *ix, uint64_t hash)
+{
+    uint64_t root = shm_read(&((struct hash_file *)ix->base)->root);
+    uint64_t len = atomic_load_explicit(&ix->len, memory_order_acquire);
+    uint64_t entry;
+
+    if (root_depth(root) > HASH_DEPTH_MAX || root_offset(root) >= len ||
+        len - root_offset(root) < UINT64_C(8) << root_depth(root))
+        return 0;
+    entry = shm_read((shm_word *)(ix->base + root_offset(root)) +
+                     hash_prefix(hash, root_depth(root)));
+    if (entry_depth(entry) > root_depth(root) || entry_lg(entry) > HASH_LG_MAX ||
+        entry_offset(entry) >= len || len - entry_offset(entry) < UINT64_C(64) << entry_lg(entry))
+        return 0;
+    return entry;
+}
+
+bool hash_walk(const struct hash_index *ix, struct hash_cursor *c, uint64_t *slots, size_t cap,
+               size_t *n)
+{
+    uint64_t entry = entry_of(ix, c->next), end;
+    const struct hash_bucket *b;
+    unsigned depth = entry_depth(entry);
+
+    *n = 0;
+    if (entry == 0)
+        return false;
+    b = (const void *)(ix->base + entry_offset(entry));
+    for (uint64_t i = 0; i < UINT64_C(1) << entry_lg(entry); i++) {
+        for (unsigned w = 0; w < HASH_WAYS; w++) {
+            uint64_t slot = shm_read(&b[i].slot[w]) & ~SLOT_OVERFLOW;
+
+            if (slot_loc(slot) == 0)
+                continue;
+            if (*n < cap)
+                slots[*n] = slot;
+            ++*n;
+        }
+    }
+    if (*n > cap)
+        return false;
+    /* Another index than before may have blocks that begin earlier. */
+    c->floor = depth == 0 || hash_prefix(c->next, depth) << (64 - depth) < c->next ? c->next : 0;
+    end = depth == 0 ? 0 : (hash_prefix(c->next, depth) + 1) << (64 - depth);
+    c->done = end == 0; /* past the last range */
+    c->next = end;
+    return true;
+}
+
+bool hash_check(const struct hash_index *ix, struct hash_facts *out)
+{
+    uint64_t root = shm_read(&((struct hash_file *)ix->base)->root), run;
+    unsigned depth = root_depth(root);
+    const shm_word *dir = (const void *)(ix->base + root_offset(root));
+
+    *out = (struct hash_facts){ .depth = depth, .longest = HASH_REACH };
+    if (entry_of(ix, 0) == 0)
+        return false;
+    for (uint64_t i = 0; i < UINT64_C(1) << depth; i += run) {
+        uint64_t entry = entry_of(ix, depth == 0 ? 0 : i << (64 - depth));
+
+        if (entry == 0) /* H1 */
+            return false;
+        run = UINT64_C(1) << (depth - entry_depth(entry));
+        if (i % run != 0)
+            return false;
+        for (uint64_t k = 1; k < run; k++)
+            if (shm_read(&dir[i + k]) != entry) /* H2 */
+                return false;
+        if (entry_lg(entry) > HASH_LG && UINT64_C(1) << entry_lg(entry) > out->longest)
+            out->longest = UINT64_C(1) << entry_lg(entry);
+    }
+    return true;
+}

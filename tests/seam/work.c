@@ -1,0 +1,194 @@
+/* work.c - see work.h. */
+#include "seam/work.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static uint64_t clock_of(const struct work *w)
+{
+    return w->log ? log_count(w->log) : w->o->ops;
+}
+
+static struct op *begin(struct work *w, enum op_kind kind, uint32_t key)
+{
+    return oracle_begin(w->o, kind, key, clock_of(w));
+}
+
+static int end(struct work *w, struct op *op, int rc)
+{
+    oracle_end(w->o, op, rc, clock_of(w));
+    return rc;
+}
+
+/* ---- open and close --------------------------------------------------- */
+
+int work_open_bank(struct work *w, uint32_t store_flags, uint32_t bank_flags)
+{
+    kist_store_options so = { .size = sizeof so, .flags = store_flags };
+    kist_bank_options bo = {
+        .size = sizeof bo,
+        .flags = bank_flags,
+        .segment_bytes = w->made.segment_bytes,
+        .durability = w->made.durability,
+        .verify = w->made.verify,
+        .deadline_ms = w->deadline_ms,
+    };
+    char *path = path_join(w->root, "store");
+    int rc = kist_store_open(&w->store, path, &so);
+
+    free(path);
+    if (rc < 0)
+        return rc;
+    rc = kist_bank_open(&w->bank, w->store, w->made.name, &bo);
+    if (rc < 0) {
+        (void)kist_store_close(w->store);
+        w->store = NULL;
+    }
+    return rc;
+}
+
+void work_close_quietly(struct work *w)
+{
+    (void)kist_bank_close(w->bank);
+    (void)kist_store_close(w->store);
+    w->bank = NULL;
+    w->store = NULL;
+}
+
+int work_open(struct work *w)
+{
+    struct op *op = begin(w, OP_OPEN, 0);
+
+    return end(w, op, work_open_bank(w, KIST_STORE_CREATE, KIST_BANK_CREATE));
+}
+
+int work_close(struct work *w)
+{
+    struct op *op = begin(w, OP_CLOSE, 0);
+    int rc = kist_bank_close(w->bank);
+    int rc2 = kist_store_close(w->store);
+
+    w->bank = NULL;
+    w->store = NULL;
+    return end(w, op, rc < 0 ? rc : rc2);
+}
+
+int work_drop(struct work *w)
+{
+    struct op *op = begin(w, OP_DROP, 0);
+    int rc = kist_bank_close(w->bank);
+
+    w->bank = NULL;
+    if (rc >= 0)
+        rc = kist_bank_drop(w->store, w->made.name);
+    rc = end(w, op, rc);
+    work_close_quietly(w);
+    return rc;
+}
+
+int work_repair(struct work *w)
+{
+    struct op *op = begin(w, OP_REPAIR, 0);
+
+    return end(w, op, kist_repair(w->store, w->made.name, NULL, NULL, NULL));
+}
+
+/* ---- writing ---------------------------------------------------------- */
+
+static uint8_t value_buf[VALUE_MOST];
+static char key_buf[KEY_MOST];
+
+static kist_bytes key_of(const struct work *w, uint32_t key)
+{
+    return (kist_bytes){ key_buf, oracle_key(w->o, key, key_buf) };
+}
+
+static kist_bytes value_of(const struct work *w, const struct op *op)
+{
+    return (kist_bytes){ value_buf, oracle_value(w->o, op->key, op->version, value_buf) };
+}
+
+int work_put(struct work *w, uint32_t key)
+{
+    struct op *op = begin(w, OP_PUT, key);
+
+    return end(w, op, kist_put(w->bank, key_of(w, key), value_of(w, op)));
+}
+
+int work_insert(struct work *w, uint32_t key)
+{
+    struct op *op = begin(w, OP_INSERT, key);
+
+    op->changes = w->o->now.version[key] == 0;
+    return end(w, op, kist_get_or_insert(w->bank, key_of(w, key), value_of(w, op), NULL));
+}
+
+int work_put_if(struct work *w, uint32_t key, bool wrong_sequence)
+{
+    kist_meta meta = { 0 };
+    int rc = kist_get_meta(w->bank, key_of(w, key), &meta);
+    struct op *op;
+
+    if (rc < 0)
+        return rc;
+    op = begin(w, OP_PUT_IF, key);
+    op->changes = !wrong_sequence;
+    return end(w, op,
+               kist_put_if_sequence(w->bank, key_of(w, key), value_of(w, op),
+                                    meta.sequence + (wrong_sequence ? 1 : 0)));
+}
+
+int work_delete(struct work *w, uint32_t key)
+{
+    struct op *op = begin(w, OP_DELETE, key);
+
+    return end(w, op, kist_delete(w->bank, key_of(w, key)));
+}
+
+int work_clear(struct work *w)
+{
+    struct op *op = begin(w, OP_CLEAR, 0);
+
+    return end(w, op, kist_clear(w->bank));
+}
+
+struct feed {
+    struct work *w;
+    struct op op; /* whose key runs through all */
+};
+
+static int feed_next(kist_bytes *key, kist_bytes *value, void *arg)
+{
+    struct feed *f = arg;
+
+    while (f->op.key < f->w->o->keys && !replace_holds(f->w->o, f->op.version, f->op.key))
+        f->op.key++;
+    if (f->op.key == f->w->o->keys)
+        return KIST_END;
+    *key = key_of(f->w, f->op.key);
+    *value = value_of(f->w, &f->op);
+    f->op.key++;
+    return 0;
+}
+
+int work_replace(struct work *w)
+{
+    struct op *op = begin(w, OP_REPLACE, 0);
+    struct feed feed = { w, *op };
+
+    return end(w, op, kist_replace(w->bank, feed_next, &feed));
+}
+
+int work_sync(struct work *w)
+{
+    struct op *op = begin(w, OP_SYNC, 0);
+
+    return end(w, op, kist_sync(w->bank));
+}
+
+int work_compact(struct work *w)
+{
+    struct op *op = begin(w, OP_COMPACT, 0);
+
+    return end(w, op, kist_compact(w->bank, NULL, NULL));
+}
