@@ -78,13 +78,17 @@ static bool batch_is_whole(const struct batch *b, const struct record *commit)
 static int again(struct core *c, struct state *s, struct batch *b, const struct record *r,
                  uint64_t place, uint64_t end)
 {
+    bool is_new = r->sequence > s->visible; /* cleaning moves a clear as it is */
     int rc = KIST_OK;
+
+    if (is_new)
+        s->visible = r->sequence;
 
     if (r->kind & RECORD_IN_BATCH) {
         batch_add(b, r, place);
     } else if (record_kind(r) == RECORD_COMMIT && batch_is_whole(b, r)) {
         rc = adopt_range(c, s, b->first, place);
-    } else if (record_kind(r) == RECORD_CLEAR) {
+    } else if (record_kind(r) == RECORD_CLEAR && is_new) {
         rc = adopt_range(c, s, place, end);
     } else if (record_kind(r) == RECORD_PUT || record_kind(r) == RECORD_DELETE) {
         rc = publish_again(c, s, r, place);
@@ -143,8 +147,6 @@ int repair(struct core *c)
     while (rc == KIST_OK && (rc = walk_next(&w, &r, &place)) == KIST_OK) {
         if (record_kind(r) == RECORD_PUT || record_kind(r) == RECORD_DELETE)
             s.used += record_size(r);
-        if (r->sequence > s.visible)
-            s.visible = r->sequence;
         rc = again(c, &s, &batch, r, place, w.end);
     }
     if (rc < 0)
