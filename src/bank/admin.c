@@ -58,12 +58,13 @@ static int remove_files(const struct bank *b, int dir)
 
 int bank_drop(kist_bank *h)
 {
+    struct guarded lock;
     struct writer w;
     int dir, rc = write_begin(&w, h, WRITE_POISONED);
 
     if (rc < 0)
         return rc;
-    dir = bank_open_dir(h->bank);
+    dir = bank_open_guarded(h->bank, &lock, NULL, 0);
     rc = dir < 0 ? err_os(dir, h->bank->name, NULL, "open the bank's directory")
                  : os_flock(dir, OS_LOCK_EXCLUSIVE);
     if (rc == 0) {
@@ -71,8 +72,7 @@ int bank_drop(kist_bank *h)
         (void)shm_add(&w.core->live->change, 1); /* pairs with core_ready() */
         rc = remove_files(h->bank, dir);
     }
-    if (dir >= 0)
-        (void)os_close(dir);
+    thread_guard_close(&lock);
     write_end(&w);
     return rc;
 }
@@ -103,6 +103,7 @@ static int lock_if_used(struct core *c, int dir, bool have_live, int32_t ms)
 
 int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how)
 {
+    struct guarded lock = { .fd = -1 };
     struct rebuild mine = *how;
     struct core *c = NULL;
     bool have_live = false;
@@ -110,11 +111,12 @@ int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how)
 
     if (dir < 0)
         return err_os(dir, b->name, NULL, "open the bank's directory");
-    fd = bank_open_file(b, LOCK_FILE, OS_READ | OS_WRITE);
-    if (fd == -ENOENT)
-        fd = os_open_under(dir, LOCK_FILE, OS_WRITE | OS_CREATE, b->env->file_mode);
-    rc = fd < 0 ? err_os(fd, b->name, LOCK_FILE, "open the lock file")
-                : recovery_lock(b, fd, false, deadline_after(deadline_ms));
+    rc = bank_make_lock_file(b, dir);
+    if (rc == KIST_OK) {
+        fd = bank_open_guarded(b, &lock, LOCK_FILE, OS_READ | OS_WRITE);
+        rc = fd < 0 ? err_os(fd, b->name, LOCK_FILE, "open the lock file")
+                    : recovery_lock(b, fd, false, deadline_after(deadline_ms));
+    }
     if (rc == KIST_OK)
         rc = core_start(b, true, &c, &have_live);
     if (rc == KIST_OK)
@@ -123,16 +125,15 @@ int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how)
         mine.dir = dir;
         mine.core = have_live ? c : NULL;
         mine.known_tail = have_live ? core_known_tail(c, dir) : 0;
-        mine.again_from = have_live && shm_peek(&c->live->poison) != 0
-                              ? shm_peek(&c->live->durable)
-                              : PLACE_END;
+        mine.again_from =
+            have_live && shm_peek(&c->live->poison) != 0 ? shm_peek(&c->live->durable) : PLACE_END;
         rc = rebuild(b, &mine);
         if (have_live && shm_peek(&c->live->lock) >> 1 == c->seat.number && c->seat.number != 0)
             lock_leave(c);
     }
     if (c)
         core_free(c);
-    recovery_unlock(fd);
+    thread_guard_close(&lock);
     (void)os_close(dir);
     return rc;
 }

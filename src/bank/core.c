@@ -20,7 +20,6 @@ int bank_open_dir(const struct bank *b)
 int bank_open_file(const struct bank *b, const char *file, int flags)
 {
     char path[BANK_PATH_MAX];
-
     struct os_stat st;
     int fd, rc;
 
@@ -33,6 +32,19 @@ int bank_open_file(const struct bank *b, const char *file, int flags)
         return fd;
     (void)os_close(fd);
     return rc < 0 ? rc : -ELOOP; /* as a link would be */
+}
+
+int bank_open_guarded(const struct bank *b, struct guarded *g, const char *file, int flags)
+{
+    int fd;
+
+    *g = (struct guarded){ .fd = -1 };
+    thread_hold_forks();
+    fd = file ? bank_open_file(b, file, flags) : bank_open_dir(b);
+    if (fd >= 0)
+        thread_guard(g, fd);
+    thread_allow_forks();
+    return fd;
 }
 
 int bank_path_error(const struct bank *b, int rc, const char *file)

@@ -218,6 +218,9 @@ void core_drop_old(struct core *c);
 int bank_open_dir(const struct bank *b);
 /* A regular file of the bank; -ELOOP if it is something else. */
 int bank_open_file(const struct bank *b, const char *file, int flags);
+/* The same, or the bank's directory for NULL, to take a lock by: a forked child
+ * does not have it. */
+int bank_open_guarded(const struct bank *b, struct guarded *g, const char *file, int flags);
 /* The error of opening one of its files. */
 int bank_path_error(const struct bank *b, int rc, const char *file);
 void bank_log(const struct bank *b, uint32_t level, const char *file, uint64_t offset,
@@ -413,10 +416,9 @@ int fill_add(struct fill *f, const struct record *r, uint64_t place);
 int core_open(struct bank *b, bool writable, int64_t deadline, struct core **out);
 /* Close cleanly; the core is gone in any case. */
 int core_close(struct core *c);
-/* The recovery lock on `fd`. */
+/* The recovery lock on `fd`; closing it lets go. */
 int recovery_lock(const struct bank *b, int fd, bool shared, int64_t deadline);
-/* Closes `fd` (-1: nothing), which lets go of the lock. */
-void recovery_unlock(int fd);
+int bank_make_lock_file(const struct bank *b, int dir);
 
 /* A core with its lock file open and its live mapped (*have_live: there is
  * one), not yet decided about. */

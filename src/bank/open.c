@@ -263,7 +263,6 @@ enum opening { OPEN_JOIN, OPEN_CLEAN, OPEN_DIED, OPEN_REBUILD };
 
 int recovery_lock(const struct bank *b, int fd, bool shared, int64_t deadline)
 {
-    thread_guard(fd);
     for (;;) {
         int rc = os_lock(fd, shared ? OS_LOCK_SHARED : OS_LOCK_EXCLUSIVE, SEAT_RECOVERY, 1, false);
 
@@ -274,14 +273,6 @@ int recovery_lock(const struct bank *b, int fd, bool shared, int64_t deadline)
                             "bank '%s': another process is recovering it", b->name);
         (void)os_sleep(deadline_left(deadline, WAIT_MS));
     }
-}
-
-void recovery_unlock(int fd)
-{
-    if (fd < 0)
-        return;
-    thread_unguard(fd);
-    (void)os_close(fd);
 }
 
 static struct core *core_new(struct bank *b, bool writable)
@@ -361,9 +352,12 @@ int core_sit_down(struct core *c)
 {
     for (int i = 0; i < READ_TRIES; i++) {
         uint64_t n = shm_add(&c->live->seats, 1) & SEAT_MAX;
-        int fd = bank_open_file(c->bank, LOCK_FILE, OS_READ | OS_WRITE);
-        int rc = fd < 0 ? fd : seat_take(&c->seat, fd, n ? n : 1);
+        int fd, rc;
 
+        thread_hold_forks();
+        fd = bank_open_file(c->bank, LOCK_FILE, OS_READ | OS_WRITE);
+        rc = fd < 0 ? fd : seat_take(&c->seat, fd, n ? n : 1);
+        thread_allow_forks();
         if (rc == 0)
             return KIST_OK;
         if (rc != -EAGAIN)
@@ -390,7 +384,7 @@ static int start_rebuild(struct core *c, int dir, bool have_live)
 }
 
 /* A copy may have been made without it. */
-static int make_lock_file(const struct bank *b, int dir)
+int bank_make_lock_file(const struct bank *b, int dir)
 {
     int fd = os_open_under(dir, LOCK_FILE, OS_WRITE | OS_CREATE, b->env->file_mode);
 
@@ -472,35 +466,36 @@ int core_start(struct bank *b, bool writable, struct core **out, bool *have_live
 }
 
 /* The recovery lock first: what is mapped behind it can't be exchanged. */
-static int lock_and_start(struct bank *b, int dir, bool writable, int64_t deadline, int *fd,
-                          struct core **c, bool *have_live)
+static int lock_and_start(struct bank *b, int dir, bool writable, int64_t deadline,
+                          struct guarded *lock, struct core **c, bool *have_live)
 {
-    int rc = KIST_OK;
+    int fd, rc = KIST_OK;
 
     if (writable)
-        rc = make_lock_file(b, dir);
+        rc = bank_make_lock_file(b, dir);
     if (rc < 0)
         return rc;
-    *fd = bank_open_file(b, LOCK_FILE, OS_READ | (writable ? OS_WRITE : 0));
-    if (*fd < 0 && (*fd != -ENOENT || writable))
-        return path_error(b, *fd);
-    if (*fd >= 0) /* else nobody ever had it open for writing */
-        rc = recovery_lock(b, *fd, !writable, deadline);
+    fd = bank_open_guarded(b, lock, LOCK_FILE, OS_READ | (writable ? OS_WRITE : 0));
+    if (fd < 0 && (fd != -ENOENT || writable))
+        return path_error(b, fd);
+    if (fd >= 0) /* else nobody ever had it open for writing */
+        rc = recovery_lock(b, fd, !writable, deadline);
     return rc < 0 ? rc : core_start(b, writable, c, have_live);
 }
 
 int core_open(struct bank *b, bool writable, int64_t deadline, struct core **out)
 {
+    struct guarded lock = { .fd = -1 };
     struct core *c = NULL;
     bool have_live;
-    int dir = bank_open_dir(b), fd = -1, rc;
+    int dir = bank_open_dir(b), rc;
 
     if (dir < 0)
         return path_error(b, dir);
-    rc = lock_and_start(b, dir, writable, deadline, &fd, &c, &have_live);
+    rc = lock_and_start(b, dir, writable, deadline, &lock, &c, &have_live);
     if (rc == KIST_OK)
         rc = open_locked(c, dir, have_live);
-    recovery_unlock(fd);
+    thread_guard_close(&lock);
     (void)os_close(dir);
     if (rc < 0) {
         if (c)
@@ -542,7 +537,7 @@ static int close_last(struct core *c)
 
     if (shm_peek(&c->live->poison) != 0 || shm_peek(c->retired) != 0 ||
         shm_peek(&c->live->clean) != 0)
-        return KIST_OK; /* nothing to say, or said already */
+        return KIST_OK;                  /* nothing to say, or said already */
     if (shm_peek(&c->live->lock) != 0) { /* left by a dead one */
         rc = repair(c);
         shm_store(&c->live->lock, 0);
@@ -565,10 +560,11 @@ static int close_last(struct core *c)
 
 int core_close(struct core *c)
 {
-    int fd = -1, rc = KIST_OK;
+    struct guarded lock = { .fd = -1 };
+    int fd, rc = KIST_OK;
 
     if (c->writable) {
-        fd = bank_open_file(c->bank, LOCK_FILE, OS_READ | OS_WRITE);
+        fd = bank_open_guarded(c->bank, &lock, LOCK_FILE, OS_READ | OS_WRITE);
         if (fd >= 0 && recovery_lock(c->bank, fd, false, deadline_after(WAIT_MS)) == 0 &&
             seat_others(fd, c->seat.number) == 0)
             rc = close_last(c);
@@ -576,6 +572,6 @@ int core_close(struct core *c)
             rc = sync_before_leaving(c);
     }
     seat_leave(&c->seat);
-    recovery_unlock(fd);
+    thread_guard_close(&lock);
     return rc;
 }

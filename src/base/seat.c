@@ -2,7 +2,6 @@
 #include "base/seat.h"
 
 #include "base/os.h"
-#include "base/thread.h"
 
 #include <stddef.h>
 
@@ -12,7 +11,6 @@ int seat_take(struct seat *s, int fd, uint64_t number)
     void *map = NULL;
     int rc;
 
-    thread_guard(fd);
     rc = os_lock(fd, OS_LOCK_EXCLUSIVE, SEAT_FIRST + number, 1, false);
     if (rc < 0)
         goto out;
@@ -27,7 +25,6 @@ int seat_take(struct seat *s, int fd, uint64_t number)
 out:
     if (map)
         (void)os_unmap(map, page);
-    thread_unguard(fd);
     (void)os_close(fd);
     return rc;
 }

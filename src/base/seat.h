@@ -31,7 +31,8 @@ struct seat {
 };
 
 /* Take seat `number` through `fd`, a description of kist.lock opened for
- * this and not used for anything else; it is closed in any case. */
+ * this and not used for anything else; it is closed in any case. Forks are
+ * held from before it was opened: a child would keep it, and the seat. */
 int seat_take(struct seat *s, int fd, uint64_t number);
 void seat_leave(struct seat *s);
 

@@ -11,17 +11,15 @@ _Thread_local struct thread *thread_cell __attribute__((tls_model("initial-exec"
 /* The only state of the library outside of handles: it belongs to the
  * process's threads, as errno does. */
 static struct {
-    os_mutex lock; /* guards cells' list when it grows, and `waiting` */
+    os_mutex lock; /* guards cells' list when it grows, `waiting`, `guarded`; forks take it */
     _Atomic(struct thread *) cells;
     _Atomic uint64_t epoch;
     _Atomic uint64_t waiting_count;
     _Atomic int must_fence; /* 1: membarrier is refused here */
     struct retired *waiting;
+    struct guarded *guarded;
     pthread_key_t key;
 } all = { .lock = OS_MUTEX_INIT, .epoch = 1 };
-
-enum { GUARDED_MOST = 256 };
-static _Atomic int guarded[GUARDED_MOST]; /* descriptor + 1; 0: free */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -34,9 +32,25 @@ static void on_thread_exit(void *cell)
     atomic_store_explicit(&t->used, 0, memory_order_release);
 }
 
-/* E3: in a forked child only the thread that forked goes on; the lock may
- * have been held by another. What waited belongs to the parent's maps, which
- * the child has too, and is released here as well. */
+void thread_hold_forks(void)
+{
+    (void)thread_self(); /* so that the fork handlers are there */
+    os_mutex_lock(&all.lock);
+}
+
+void thread_allow_forks(void)
+{
+    os_mutex_unlock(&all.lock);
+}
+
+static void before_fork(void)
+{
+    os_mutex_lock(&all.lock);
+}
+
+/* E3: in a forked child only the thread that forked goes on. What waited
+ * belongs to the parent's maps, which the child has too, and is released here
+ * as well. */
 static void on_fork_child(void)
 {
     os_mutex_init(&all.lock);
@@ -44,18 +58,17 @@ static void on_fork_child(void)
         if (t != thread_cell)
             on_thread_exit(t);
     atomic_store(&all.must_fence, os_barrier() < 0);
-    for (size_t i = 0; i < GUARDED_MOST; i++) {
-        int fd = atomic_exchange(&guarded[i], 0);
-
-        if (fd != 0)
-            (void)os_close(fd - 1);
+    for (struct guarded *g = all.guarded; g; g = g->next) {
+        (void)os_close(g->fd);
+        g->fd = -1;
     }
+    all.guarded = NULL;
 }
 
 static void start(void)
 {
     (void)pthread_key_create(&all.key, on_thread_exit);
-    (void)pthread_atfork(NULL, NULL, on_fork_child);
+    (void)pthread_atfork(before_fork, thread_allow_forks, on_fork_child);
     atomic_store(&all.must_fence, os_barrier() < 0);
 }
 
@@ -91,25 +104,26 @@ struct thread *thread_self(void)
     return thread_cell;
 }
 
-void thread_guard(int fd)
+void thread_guard(struct guarded *g, int fd)
 {
-    (void)thread_self(); /* so that the fork handler is there */
-    for (size_t i = 0; i < GUARDED_MOST; i++) {
-        int none = 0;
-
-        if (atomic_compare_exchange_strong(&guarded[i], &none, fd + 1))
-            return;
-    }
+    *g = (struct guarded){ .next = all.guarded, .fd = fd };
+    all.guarded = g;
 }
 
-void thread_unguard(int fd)
+void thread_guard_close(struct guarded *g)
 {
-    for (size_t i = 0; i < GUARDED_MOST; i++) {
-        int mine = fd + 1;
-
-        if (atomic_compare_exchange_strong(&guarded[i], &mine, 0))
-            return;
+    if (g->fd < 0)
+        return;
+    thread_hold_forks();
+    for (struct guarded **at = &all.guarded; *at; at = &(*at)->next) {
+        if (*at == g) {
+            *at = g->next;
+            break;
+        }
     }
+    (void)os_close(g->fd);
+    g->fd = -1;
+    thread_allow_forks();
 }
 
 int kist_read_begin(void)

@@ -52,10 +52,22 @@ struct retired {
 
 void thread_retire(struct retired *r, void (*release)(struct retired *));
 
-/* Descriptors by which this process holds a lock for a moment. A forked child
- * closes them at once, or it would hold the lock too. */
-void thread_guard(int fd);
-void thread_unguard(int fd);
+/* A descriptor by which this process holds a lock for a moment. A forked child
+ * closes it at once, or it would hold the lock too. */
+struct guarded {
+    struct guarded *next;
+    int fd; /* -1: none, or closed by a fork */
+};
+
+/* In between no other thread of the process forks. Keep it short. */
+void thread_hold_forks(void);
+void thread_allow_forks(void);
+
+/* ⚑ Forks are held since before the descriptor was opened: a child that had it
+ * from between the two would keep the lock that is taken later. */
+void thread_guard(struct guarded *g, int fd);
+/* Close it, if there is one. */
+void thread_guard_close(struct guarded *g);
 
 /* Release what can be released; cheap when nothing is waiting. */
 void thread_reclaim(void);

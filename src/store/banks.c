@@ -163,6 +163,7 @@ static void remove_empty(const struct bank *b)
 /* Create the bank if it is missing. */
 static int create(struct bank *b, const kist_bank_options *o)
 {
+    struct guarded lock = { .fd = -1 };
     int dir, rc;
 
     if (b->env->readonly)
@@ -172,7 +173,9 @@ static int create(struct bank *b, const kist_bank_options *o)
         remove_empty(b);
         return path_refused(b->name, dir);
     }
-    rc = os_flock(dir, OS_LOCK_EXCLUSIVE);
+    rc = bank_open_guarded(b, &lock, NULL, 0);
+    if (rc >= 0)
+        rc = os_flock(rc, OS_LOCK_EXCLUSIVE);
     if (rc == 0) {
         b->set = (struct bank_settings){
             .index = KIST_INDEX_HASH,
@@ -185,14 +188,14 @@ static int create(struct bank *b, const kist_bank_options *o)
         rc = bank_create_files(b, dir);
         b->set = (struct bank_settings){ 0 };
     }
-    (void)os_close(dir); /* lets go of the flock */
+    thread_guard_close(&lock); /* lets go of the flock */
+    (void)os_close(dir);
     if (rc < 0 && rc != -EEXIST)
         remove_empty(b);
     if (rc == -EEXIST)
-        return o->flags & KIST_BANK_EXCLUSIVE
-                   ? bank_err(b, KIST_EBANKEXISTS, NULL, ERR_NOWHERE, "bank '%s' exists already",
-                              b->name)
-                   : KIST_OK;
+        return o->flags & KIST_BANK_EXCLUSIVE ? bank_err(b, KIST_EBANKEXISTS, NULL, ERR_NOWHERE,
+                                                         "bank '%s' exists already", b->name)
+                                              : KIST_OK;
     return rc < 0 ? err_os(rc, b->name, BANK_FILE, "create the bank") : KIST_OK;
 }
 
@@ -342,8 +345,7 @@ static int check_alive(const kist_store *s, const char *name)
 }
 
 /* A handle, whose bank's files are not opened yet. */
-static int handle_make(kist_bank **out, kist_store *s, const char *name,
-                       const kist_bank_options *o)
+static int handle_make(kist_bank **out, kist_store *s, const char *name, const kist_bank_options *o)
 {
     kist_bank *h;
     int rc = name_check(name);
