@@ -12,6 +12,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -379,6 +381,13 @@ static struct holder *holder_make(void)
     return h;
 }
 
+static void holder_end(struct holder *h)
+{
+    tmp_remove(h->dir);
+    free(h->dir);
+    must(munmap(h, sizeof *h) == 0);
+}
+
 static void open_and_fill(const struct holder *h, kist_store **store, kist_bank **bank)
 {
     *store = open_store(h->dir);
@@ -451,7 +460,7 @@ static void kill_holder(bool joined, uint64_t n)
     (void)close(h->pipe[1]); /* the child that lived on ends */
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
-    tmp_remove(h->dir);
+    holder_end(h);
 }
 
 TEST(a_killed_holder_is_followed_though_its_child_lives_on)
@@ -532,7 +541,7 @@ TEST(exec_gives_up_the_seat_and_all_descriptors)
         must_end_well(pid);
         must_ok(kist_bank_close(bank));
         must_ok(kist_store_close(store));
-        tmp_remove(h->dir);
+        holder_end(h);
     }
 }
 
