@@ -71,8 +71,10 @@ int bank_drop(kist_bank *h)
         (void)shm_add(&w.core->live->change, 1); /* pairs with core_ready() */
         rc = remove_files(h->bank, dir);
     }
-    if (dir >= 0)
+    if (dir >= 0) {
+        (void)os_flock(dir, OS_LOCK_FREE); /* a forked child may have `dir` too */
         (void)os_close(dir);
+    }
     write_end(&w);
     return rc;
 }

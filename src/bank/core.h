@@ -416,7 +416,7 @@ int core_open(struct bank *b, bool writable, int64_t deadline, struct core **out
 int core_close(struct core *c);
 /* The recovery lock on `fd`. */
 int recovery_lock(const struct bank *b, int fd, bool shared, int64_t deadline);
-/* Closes `fd` (-1: nothing), which lets go of the lock. */
+/* Lets go of the lock and closes `fd` (-1: nothing). */
 void recovery_unlock(int fd);
 
 /* A core with its lock file open and its live mapped (*have_live: there is

@@ -293,6 +293,8 @@ void recovery_unlock(int fd)
 {
     if (fd < 0)
         return;
+    /* Closing alone would leave it to a child that was forked meanwhile. */
+    (void)os_lock(fd, OS_LOCK_FREE, SEAT_RECOVERY, 1, false);
     thread_unguard(fd);
     (void)os_close(fd);
 }

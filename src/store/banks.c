@@ -190,7 +190,8 @@ static int create(struct bank *b, const kist_bank_options *o)
         rc = bank_create_files(b, dir);
         b->set = (struct bank_settings){ 0 };
     }
-    (void)os_close(dir); /* lets go of the flock */
+    (void)os_flock(dir, OS_LOCK_FREE); /* a forked child may have `dir` too */
+    (void)os_close(dir);
     if (rc < 0 && rc != -EEXIST)
         remove_empty(b);
     if (rc == -EEXIST)

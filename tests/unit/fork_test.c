@@ -1,0 +1,114 @@
+/* A fork at the worst moment: when a descriptor that held a lock is about to
+ * be closed. The child has a copy of it, and lives on. */
+#include "support.h"
+
+#include <unistd.h>
+
+#include "base/os.h"
+#include "base/seat.h"
+
+static int locked = -1; /* the descriptor of the lock in question */
+static pid_t child;
+
+static void live_on(void *arg)
+{
+    (void)arg;
+    (void)pause();
+}
+
+static int note_recovery_lock(int fd, enum os_lock_kind kind, uint64_t start, uint64_t len,
+                              bool wait)
+{
+    if (start == SEAT_RECOVERY && kind != OS_LOCK_FREE)
+        locked = fd;
+    return os_real_lock(fd, kind, start, len, wait);
+}
+
+static int note_flock(int fd, enum os_lock_kind kind)
+{
+    if (kind != OS_LOCK_FREE)
+        locked = fd;
+    return os_real_flock(fd, kind);
+}
+
+static int fork_before_close(int fd)
+{
+    if (fd == locked && child == 0)
+        child = child_start(live_on, NULL);
+    return os_real_close(fd);
+}
+
+static void end(struct fixture *f)
+{
+    must(child != 0);
+    child_kill(child);
+    fixture_close(f);
+}
+
+static void begin(void)
+{
+    locked = -1;
+    child = 0;
+    os_seam.close = fork_before_close;
+}
+
+static void stop(void)
+{
+    os_seam.close = os_real_close;
+    os_seam.lock = os_real_lock;
+    os_seam.flock = os_real_flock;
+}
+
+TEST(a_child_forked_while_a_bank_was_opened_does_not_keep_it_from_others)
+{
+    kist_bank_options opt = { .size = sizeof opt, .deadline_ms = 200 };
+    struct fixture f = fixture_open();
+    kist_store *store = open_store(f.dir);
+    kist_bank *bank;
+
+    begin();
+    os_seam.lock = note_recovery_lock;
+    must_ok(kist_bank_open(&bank, store, "bank", &opt));
+    stop();
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_bank_open(&bank, store, "bank", &opt));
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+    end(&f);
+}
+
+static void create_again(void *dir)
+{
+    (void)alarm(5); /* before the mending it waited for ever */
+    kist_store *store = open_store(dir);
+    kist_bank *bank = open_bank(store, "new");
+
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_bank_drop(store, "new"));
+    must_ok(kist_store_close(store));
+}
+
+TEST(a_child_forked_while_a_bank_was_created_or_dropped_does_not_keep_it_from_others)
+{
+    for (int dropping = 0; dropping < 2; dropping++) {
+        struct fixture f = fixture_open();
+        kist_bank *bank = dropping ? open_bank(f.store, "new/below") : NULL;
+
+        must_ok(kist_bank_close(bank));
+        bank = dropping ? open_bank(f.store, "new") : NULL;
+        must_ok(kist_bank_close(bank));
+        begin();
+        os_seam.flock = note_flock;
+        if (dropping)
+            must_ok(kist_bank_drop(f.store, "new"));
+        else
+            bank = open_bank(f.store, "new");
+        stop();
+        if (!dropping) {
+            must_ok(kist_bank_close(bank));
+            must_ok(kist_bank_drop(f.store, "new"));
+        }
+        in_child(create_again, f.dir);
+        end(&f);
+    }
+}
