@@ -23,7 +23,7 @@ all: packages-build
 help:
 	@echo 'make              build the library and the program kist, in $(BUILD)'
 	@echo 'make demo         build, and watch kist at work on real files, those below DIR=$(DIR)'
-	@echo 'make check        all tests, with gcc and clang; a few minutes'
+	@echo 'make check        all tests, with gcc, clang and sanitizers; some ten minutes'
 	@echo 'make test         the unit tests alone, in seconds'
 	@echo 'make bench        speed and size, beside LMDB and tkrzw'
 	@echo 'make bench-guard  instruction counts of get and put, against the committed ones'

@@ -260,9 +260,31 @@ static int verify_one(struct verifying *v, uint64_t n, uint64_t *newest)
     return rc;
 }
 
+/* H1 and H2. While a split exchanges entries, or where a writer died doing so,
+ * H2 does not hold, and `intent` says so. One that ended during our look can't
+ * be told from damage: look again, unless nothing was split since. */
+static bool index_holds(struct core *c)
+{
+    uint64_t failed_at = UINT64_MAX;
+
+    for (int i = 0; i < READ_TRIES; i++) {
+        const struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_acquire);
+        uint64_t splits = shm_read(&((struct hash_file *)ix->base)->splits);
+        struct hash_facts facts;
+
+        if (hash_check(ix, &facts) || shm_read(&c->live->intent) != 0)
+            return true;
+        if (core_refresh_index(c) == 1) /* another process made it longer */
+            continue;
+        if (failed_at == splits)
+            return false;
+        failed_at = splits;
+    }
+    return true; /* splits without end */
+}
+
 static int verify_index(struct verifying *v, uint64_t *oldest, uint64_t *newest)
 {
-    struct hash_facts facts;
     struct core *c;
     struct state s;
     int rc = kist_read_begin();
@@ -274,7 +296,7 @@ static int verify_index(struct verifying *v, uint64_t *oldest, uint64_t *newest)
         *oldest = shm_read(&c->live->oldest);
         *newest = place_n(s.tail);
         v->all = s.used + 1;
-        if (!hash_check(atomic_load_explicit(&c->index, memory_order_acquire), &facts))
+        if (!index_holds(c))
             v->report.unreachable++;
     }
     kist_read_end();

@@ -343,7 +343,8 @@ static int reopen(kist_bank *h, struct core **out)
 {
     struct bank *b = h->bank;
     struct core *c = atomic_load_explicit(&b->core, memory_order_acquire);
-    bool writable = b->writers > 0;
+    /* relaxed: who opens a writing handle raised it before it comes here */
+    bool writable = atomic_load_explicit(&b->writers, memory_order_relaxed) > 0;
     int rc;
 
     if (c && shm_peek(c->retired) == 0 && (c->writable || !writable)) {

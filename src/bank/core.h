@@ -119,14 +119,15 @@ struct bank {
     _Atomic uint32_t closed; /* the store was closed */
     _Atomic uint32_t syncing; /* threads inside sync_to(): its core must stay */
     const struct bank_env *env;
-    struct bank_settings set;
+    struct bank_settings set; /* for good, once `known` */
+    bool known;
     char name[BANK_NAME_MAX + 1];
     os_mutex writing; /* threads of this process queue here to write */
     os_mutex opening;
     uint32_t handles;  /* guarded by the store */
-    uint32_t writers;  /* of them, those that may write */
-    uint32_t interval_ms; /* 0: nobody wants regular syncs */
-    int64_t sync_due;  /* when the ticker syncs it next */
+    _Atomic uint32_t writers; /* of them, those that may write; reopen() asks */
+    uint32_t interval_ms; /* 0: nobody wants regular syncs; guarded by the store */
+    int64_t sync_due;  /* when the ticker syncs it next; the ticker's own */
     bool gone;         /* dropped: a bank of its name is another one */
     struct bank *next; /* of the store's list */
 };
@@ -432,6 +433,8 @@ uint64_t core_known_tail(const struct core *c, int dir);
 int bank_drop(kist_bank *h);
 int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how);
 
+/* Read kist.bank, and keep what it says if this is the first time. KIST_EGONE:
+ * it is another bank's by now. */
 int bank_read_settings(struct bank *b);
 int bank_create_files(struct bank *b, int dir);
 

@@ -43,21 +43,23 @@ static_assert(sizeof(struct bank_file) == 72, "on-disk: kist.bank");
 
 static const char magic[8] = { 'K', 'I', 'S', 'T', 'B', 'A', 'N', 'K' };
 
-static int settings_take(struct bank *b, const struct bank_file *f)
+static int settings_take(struct bank_settings *to, const struct bank_file *f)
 {
     if (memcmp(f->magic, magic, sizeof magic) != 0 ||
         f->checksum != hash_bytes(f, offsetof(struct bank_file, checksum)))
         return KIST_ECORRUPT;
     if (f->format > BANK_FORMAT || f->index != KIST_INDEX_HASH)
         return KIST_ENEWER;
-    memcpy(b->set.record.id, f->id, sizeof f->id);
-    b->set.record.seed = f->seed;
-    b->set.index = f->index;
-    b->set.segment_bytes = f->segment_bytes;
-    b->set.durability = f->durability;
-    b->set.interval_ms = f->interval_ms;
-    b->set.verify = f->verify;
-    b->set.expect_entries = f->expect_entries;
+    *to = (struct bank_settings){
+        .record.seed = f->seed,
+        .index = f->index,
+        .segment_bytes = f->segment_bytes,
+        .durability = f->durability,
+        .interval_ms = f->interval_ms,
+        .verify = f->verify,
+        .expect_entries = f->expect_entries,
+    };
+    memcpy(to->record.id, f->id, sizeof f->id);
     return KIST_OK;
 }
 
@@ -68,14 +70,11 @@ static int path_error(const struct bank *b, int rc)
     return bank_path_error(b, rc, BANK_FILE);
 }
 
-/* A bank's id never changes: when it does, this is another bank. */
-int bank_read_settings(struct bank *b)
+static int settings_read(const struct bank *b, struct bank_settings *to)
 {
-    static const uint8_t none[16];
     uint8_t content[BANK_BYTES] = { 0 };
     struct bank_file f;
     struct os_stat st;
-    uint8_t id[16];
     int64_t n;
     int fd = bank_open_file(b, BANK_FILE, OS_READ), rc;
 
@@ -87,19 +86,33 @@ int bank_read_settings(struct bank *b)
     if (n < 0)
         return bank_err(b, KIST_EPATH, BANK_FILE, 0, "kist.bank of '%s' is no regular file",
                         b->name);
-    memcpy(id, b->set.record.id, sizeof id);
     memcpy(&f, content, sizeof f);
-    rc = settings_take(b, &f);
+    rc = settings_take(to, &f);
     if (rc == KIST_ECORRUPT) {
         memcpy(&f, content + BANK_COPY_AT, sizeof f);
-        rc = settings_take(b, &f);
+        rc = settings_take(to, &f);
         if (rc == KIST_OK)
             bank_log(b, KIST_LOG_DAMAGE, BANK_FILE, 0, "the first copy of the settings is damaged");
     }
+    return rc < 0 ? bank_err(b, rc, BANK_FILE, 0, "kist.bank of '%s': %s", b->name,
+                             kist_strerror(rc))
+                  : KIST_OK;
+}
+
+/* Settings are kept once, before other threads know of the bank; these read
+ * them without a lock. A bank's id never changes: when it does, this is
+ * another bank. */
+int bank_read_settings(struct bank *b)
+{
+    struct bank_settings now;
+    int rc = settings_read(b, &now);
+
     if (rc < 0)
-        return bank_err(b, rc, BANK_FILE, 0, "kist.bank of '%s': %s", b->name, kist_strerror(rc));
-    if (memcmp(id, none, sizeof id) != 0 && memcmp(id, b->set.record.id, sizeof id) != 0) {
-        memcpy(b->set.record.id, id, sizeof id);
+        return rc;
+    if (!b->known) {
+        b->set = now;
+        b->known = true;
+    } else if (memcmp(now.record.id, b->set.record.id, sizeof now.record.id) != 0) {
         return bank_err(b, KIST_EGONE, NULL, ERR_NOWHERE,
                         "bank '%s' was dropped, and another one made", b->name);
     }

@@ -251,10 +251,14 @@ int hash_sync(struct hash_index *ix)
 
 /* ---- walking and checking --------------------------------------------- */
 
-/* The entry for a hash, checked; 0: damage. */
-static uint64_t entry_of(const struct hash_index *ix, uint64_t hash)
+static uint64_t root_of(const struct hash_index *ix)
 {
-    uint64_t root = shm_read(&((struct hash_file *)ix->base)->root);
+    return shm_read(&((struct hash_file *)ix->base)->root);
+}
+
+/* The entry for a hash in the directory of this root, both checked; 0: damage. */
+static uint64_t entry_of(const struct hash_index *ix, uint64_t root, uint64_t hash)
+{
     uint64_t len = atomic_load_explicit(&ix->len, memory_order_acquire);
     uint64_t entry;
 
@@ -272,7 +276,7 @@ static uint64_t entry_of(const struct hash_index *ix, uint64_t hash)
 bool hash_walk(const struct hash_index *ix, struct hash_cursor *c, uint64_t *slots, size_t cap,
                size_t *n)
 {
-    uint64_t entry = entry_of(ix, c->next), end;
+    uint64_t entry = entry_of(ix, root_of(ix), c->next), end;
     const struct hash_bucket *b;
     unsigned depth = entry_depth(entry);
 
@@ -303,15 +307,16 @@ bool hash_walk(const struct hash_index *ix, struct hash_cursor *c, uint64_t *slo
 
 bool hash_check(const struct hash_index *ix, struct hash_facts *out)
 {
-    uint64_t root = shm_read(&((struct hash_file *)ix->base)->root), run;
+    uint64_t root = root_of(ix), run; /* one root for all: a writer may publish another */
     unsigned depth = root_depth(root);
-    const shm_word *dir = (const void *)(ix->base + root_offset(root));
+    const shm_word *dir;
 
     *out = (struct hash_facts){ .depth = depth, .longest = HASH_REACH };
-    if (entry_of(ix, 0) == 0)
+    if (entry_of(ix, root, 0) == 0)
         return false;
+    dir = (const void *)(ix->base + root_offset(root));
     for (uint64_t i = 0; i < UINT64_C(1) << depth; i += run) {
-        uint64_t entry = entry_of(ix, depth == 0 ? 0 : i << (64 - depth));
+        uint64_t entry = entry_of(ix, root, depth == 0 ? 0 : i << (64 - depth));
 
         if (entry == 0) /* H1 */
             return false;

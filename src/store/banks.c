@@ -160,6 +160,11 @@ static void remove_empty(const struct bank *b)
         *slash = '\0';
 }
 
+static int exists_already(const struct bank *b)
+{
+    return bank_err(b, KIST_EBANKEXISTS, NULL, ERR_NOWHERE, "bank '%s' exists already", b->name);
+}
+
 /* Create the bank if it is missing. */
 static int create(struct bank *b, const kist_bank_options *o)
 {
@@ -193,9 +198,7 @@ static int create(struct bank *b, const kist_bank_options *o)
     if (rc < 0 && rc != -EEXIST)
         remove_empty(b);
     if (rc == -EEXIST)
-        return o->flags & KIST_BANK_EXCLUSIVE ? bank_err(b, KIST_EBANKEXISTS, NULL, ERR_NOWHERE,
-                                                         "bank '%s' exists already", b->name)
-                                              : KIST_OK;
+        return o->flags & KIST_BANK_EXCLUSIVE ? exists_already(b) : KIST_OK;
     return rc < 0 ? err_os(rc, b->name, BANK_FILE, "create the bank") : KIST_OK;
 }
 
@@ -229,14 +232,13 @@ static void bank_free(struct bank *b)
     os_free(b);
 }
 
-/* Missing: KIST_ENOBANK, or created. With `lock` held. */
+/* A bank that has no handle yet. Missing: KIST_ENOBANK, or created. */
 static int make_sure(struct bank *b, const kist_bank_options *o)
 {
     int rc = bank_read_settings(b);
 
     if (rc == KIST_OK && (o->flags & KIST_BANK_EXCLUSIVE))
-        return bank_err(b, KIST_EBANKEXISTS, NULL, ERR_NOWHERE, "bank '%s' exists already",
-                        b->name);
+        return exists_already(b);
     if (rc != KIST_ENOBANK || !(o->flags & KIST_BANK_CREATE))
         return rc;
     rc = create(b, o);
@@ -259,21 +261,19 @@ static void handle_init(kist_bank *h, kist_store *s, struct bank *b, const kist_
 /* With `lock` held: the bank of this name, with one more handle. */
 static int attach(kist_store *s, const char *name, const kist_bank_options *o, kist_bank *h)
 {
-    struct bank *b = find_bank(s, name);
-    struct bank *made = b ? NULL : bank_new(s, name);
-    int rc;
+    struct bank *b = find_bank(s, name), *made = NULL;
+    int rc = b ? bank_read_settings(b) : KIST_ENOBANK;
 
-    if (!b && !made)
-        return KIST_ENOMEM;
-    if (b) {
-        rc = bank_read_settings(b);
-        if (rc == KIST_EGONE || rc == KIST_ENOBANK) { /* dropped: its handles say so */
-            b->gone = true;
-            return attach(s, name, o, h);
-        }
+    if (rc == KIST_OK && (o->flags & KIST_BANK_EXCLUSIVE))
+        return exists_already(b);
+    if (b && (rc == KIST_EGONE || rc == KIST_ENOBANK)) { /* dropped: its handles say so */
+        b->gone = true;
+        b = NULL;
     }
-    b = b ? b : made;
-    rc = make_sure(b, o);
+    if (!b) {
+        b = made = bank_new(s, name);
+        rc = made ? make_sure(made, o) : KIST_ENOMEM;
+    }
     if (rc < 0) {
         os_free(made);
         return rc;
@@ -284,7 +284,7 @@ static int attach(kist_store *s, const char *name, const kist_bank_options *o, k
         s->banks = made;
     }
     b->handles++;
-    b->writers += !h->readonly;
+    atomic_fetch_add_explicit(&b->writers, !h->readonly, memory_order_relaxed);
     s->references++;
     if (!h->readonly && h->durability == KIST_DURABILITY_INTERVAL) {
         b->interval_ms = o->interval_ms ? o->interval_ms : b->set.interval_ms;
@@ -328,7 +328,7 @@ static int detach(kist_bank *h)
     int rc;
 
     store_lock(s);
-    h->bank->writers -= !h->readonly;
+    atomic_fetch_sub_explicit(&h->bank->writers, !h->readonly, memory_order_relaxed);
     store_unlock(s);
     rc = bank_let_go(s, h->bank);
     store_lock(s);

@@ -8,15 +8,15 @@
 
 enum { TICK_MS = 20 };
 
-/* The banks that want one, by a handle made for the purpose. */
-static void tick_bank(kist_store *s, struct bank *b, int64_t now, int64_t *due)
+/* By a handle made for the purpose. */
+static void tick_bank(kist_store *s, struct bank *b, int64_t now, uint32_t interval_ms)
 {
     kist_bank h = { .bank = b, .forked = s->alive, .verify = KIST_VERIFY_FIRST,
                     .durability = KIST_DURABILITY_NONE, .deadline_ms = 0, .store = s };
 
-    if (now < *due || !atomic_load_explicit(&b->core, memory_order_acquire))
+    if (now < b->sync_due || !atomic_load_explicit(&b->core, memory_order_acquire))
         return;
-    *due = now + (int64_t)b->interval_ms * 1000000;
+    b->sync_due = now + (int64_t)interval_ms * 1000000;
     if (kist_sync(&h) < 0)
         return; /* told to the next writer: the bank is poisoned */
 }
@@ -28,6 +28,7 @@ static void *tick(void *arg)
         struct bank *b = NULL;
         int64_t now = os_clock(OS_CLOCK_MONOTONIC);
         uint64_t at = 0, i;
+        uint32_t interval_ms = 0; /* of the banks that want one */
 
         for (;; at++) { /* the list may change while no lock is held */
             os_mutex_lock(&s->lock);
@@ -37,13 +38,15 @@ static void *tick(void *arg)
             }
             for (b = s->banks, i = 0; b && i < at; b = b->next)
                 i++;
-            if (b)
+            if (b) {
                 b->handles++; /* it stays while we sync it */
+                interval_ms = b->interval_ms;
+            }
             os_mutex_unlock(&s->lock);
             if (!b)
                 break;
-            if (b->interval_ms != 0)
-                tick_bank(s, b, now, &b->sync_due);
+            if (interval_ms != 0)
+                tick_bank(s, b, now, interval_ms);
             (void)bank_let_go(s, b); /* perhaps the last */
         }
         (void)os_wait(&s->tick, 0, TICK_MS);

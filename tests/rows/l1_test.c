@@ -12,6 +12,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -375,7 +377,7 @@ struct holder {
     char *dir;
     _Atomic uint64_t puts;
     _Atomic bool forked;
-    int pipe[2];
+    int pipe[2], echo[2]; /* to the holder, and back */
 };
 
 static struct holder *holder_make(void)
@@ -383,8 +385,22 @@ static struct holder *holder_make(void)
     struct holder *h = shared_memory(sizeof *h);
 
     h->dir = tmp_dir(TMP_FAST);
-    must(pipe(h->pipe) == 0);
+    must(pipe(h->pipe) == 0 && pipe(h->echo) == 0);
     return h;
+}
+
+/* Closing the pipe ends who reads from it. */
+static void holder_let_go(struct holder *h)
+{
+    for (int i = 0; i < 2; i++)
+        (void)close(h->pipe[i]), (void)close(h->echo[i]);
+}
+
+static void holder_end(struct holder *h)
+{
+    tmp_remove(h->dir);
+    free(h->dir);
+    must(munmap(h, sizeof *h) == 0);
 }
 
 static void open_and_fill(const struct holder *h, kist_store **store, kist_bank **bank)
@@ -456,11 +472,10 @@ static void kill_holder(bool joined, uint64_t n)
     must_hold(bank, "k", "after the death");
     must(count_of(bank) == KEYS + 1);
     must_verify(bank);
-    (void)close(h->pipe[0]);
-    (void)close(h->pipe[1]); /* the child that lived on ends */
+    holder_let_go(h); /* the child that lived on ends */
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
-    tmp_remove(h->dir);
+    holder_end(h);
 }
 
 TEST(a_killed_holder_is_followed_though_its_child_lives_on)
@@ -503,19 +518,18 @@ static void hold_and_exec(void *arg)
     open_and_fill(h, &store, &bank);
     (void)close(h->pipe[1]);
     (void)dup2(h->pipe[0], 0);
+    (void)dup2(h->echo[1], 1);
     (void)execl("/bin/cat", "cat", (char *)NULL);
     _exit(1);
 }
 
-static void await_exec(pid_t pid)
+/* It runs when it answers: the kernel lets go of the old program's maps, and
+ * so of the seat, last of all. */
+static void await_exec(const struct holder *h)
 {
-    char name[64], comm[32];
+    char byte = 'x';
 
-    (void)snprintf(name, sizeof name, "/proc/%d/comm", (int)pid);
-    do {
-        FILE *f = fopen(name, "r");
-        must(f != NULL && fgets(comm, sizeof comm, f) != NULL && fclose(f) == 0);
-    } while (strcmp(comm, "cat\n") != 0 && usleep(1000) == 0);
+    must(write(h->pipe[1], &byte, 1) == 1 && read(h->echo[0], &byte, 1) == 1);
 }
 
 TEST(exec_gives_up_the_seat_and_all_descriptors)
@@ -527,22 +541,20 @@ TEST(exec_gives_up_the_seat_and_all_descriptors)
         pid_t pid = child_start(hold_and_exec, h);
 
         test_case = ++row.cases;
-        await_exec(pid);
+        await_exec(h);
         must_have_no_descriptor_of(pid, h->dir);
         kist_store *store = open_store(h->dir);
         kist_bank *bank = open_soon(store);
         kist_stats stats = { .size = sizeof stats };
         put_text(bank, "k", "v");
         must(count_of(bank) == KEYS + 1);
-        do /* the kernel lets go of the old image's maps a moment later */
-            must_ok(kist_stat(bank, &stats));
-        while (stats.writers != 1 && usleep(1000) == 0);
-        (void)close(h->pipe[0]);
-        (void)close(h->pipe[1]);
+        must_ok(kist_stat(bank, &stats));
+        must(stats.writers == 1);
+        holder_let_go(h);
         must_end_well(pid);
         must_ok(kist_bank_close(bank));
         must_ok(kist_store_close(store));
-        tmp_remove(h->dir);
+        holder_end(h);
     }
 }
 

@@ -12,6 +12,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -321,11 +323,19 @@ static void scene_make(void)
     scene->dir = tmp_dir(TMP_FAST);
 }
 
+static void scene_end(void)
+{
+    tmp_remove(scene->dir);
+    free(scene->dir);
+    must(munmap(scene, sizeof *scene) == 0);
+}
+
 TEST(a_holder_killed_at_any_store_is_followed_at_once)
 {
     scene_make();
     for (size_t i = 0; i < OPERATIONS; i++)
         kill_at_stores_of(&operations[i]);
+    scene_end();
 }
 
 /* Both leave the content as it is. */
@@ -387,6 +397,7 @@ TEST(a_holder_killed_at_any_store_of_opening_or_closing_is_followed_at_once)
     scene_make();
     die_while(open_at_store);
     die_while(close_at_store);
+    scene_end();
 }
 
 /* ---- standing still --------------------------------------------------- */
@@ -443,6 +454,7 @@ TEST(a_holder_that_stands_still_is_waited_for_and_never_robbed)
     must(held > 0);
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
+    scene_end();
 }
 
 /* ---- pid namespaces --------------------------------------------------- */
@@ -537,6 +549,7 @@ TEST(a_living_process_with_the_pid_of_a_dead_holder_is_not_taken_for_it)
     }
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
+    scene_end();
 }
 
 TEST(a_holder_in_another_pid_namespace_is_neither_robbed_nor_waited_for_in_vain)
@@ -567,6 +580,7 @@ TEST(a_holder_in_another_pid_namespace_is_neither_robbed_nor_waited_for_in_vain)
     }
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
+    scene_end();
 }
 
 TEST(the_row_is_told)

@@ -3,6 +3,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -347,6 +349,51 @@ TEST(verify_finds_a_damaged_record_and_names_its_file)
     must_ok(kist_get_view(f.bank, number(41), &view));
     kist_view_release(view);
     free(dir);
+    fixture_close(&f);
+}
+
+/* ---- beside a writer -------------------------------------------------- */
+
+struct growing {
+    kist_bank *bank;
+    uint64_t keys;
+    atomic_bool done;
+};
+
+static void delete_if_there(kist_bank *bank, uint64_t key)
+{
+    int rc = kist_delete(bank, number(key));
+
+    must(rc == KIST_OK || rc == KIST_MISS);
+}
+
+/* Blocks split and the directory doubles, again and again. */
+static void *grow(void *arg)
+{
+    struct growing *g = arg;
+
+    for (uint64_t key = 0; key < g->keys; key++) {
+        must_ok(kist_put(g->bank, number(key), text("v")));
+        if (key % 3 == 0)
+            delete_if_there(g->bank, key / 2);
+    }
+    g->done = true;
+    return NULL;
+}
+
+TEST(stat_and_verify_beside_a_writer_find_nothing_wrong)
+{
+    struct fixture f = fixture_open();
+    struct growing g = { .bank = f.bank, .keys = test_scaled(200000) };
+    pthread_t thread;
+
+    must(pthread_create(&thread, NULL, grow, &g) == 0);
+    while (!g.done) {
+        (void)stats_of(f.bank);
+        must_ok(kist_verify(f.bank, NULL, NULL, NULL));
+    }
+    must(pthread_join(thread, NULL) == 0);
+    must_verify(f.bank);
     fixture_close(&f);
 }
 

@@ -3,6 +3,8 @@
 #include "support.h"
 
 #include <semaphore.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 struct stage {
@@ -18,6 +20,13 @@ static struct stage *stage_make(void)
     must(sem_init(&stage->to_parent, 1, 0) == 0);
     stage->dir = tmp_dir(TMP_DISK);
     return stage;
+}
+
+static void stage_end(struct stage *stage)
+{
+    tmp_remove(stage->dir);
+    free(stage->dir);
+    must(munmap(stage, sizeof *stage) == 0);
 }
 
 static void pass(sem_t *to)
@@ -95,6 +104,7 @@ TEST(a_put_is_seen_by_another_process_at_once)
     must_end_well(child);
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
+    stage_end(stage);
 }
 
 /* ---- clear, replace, compact, repair, drop ---------------------------- */
@@ -176,6 +186,7 @@ static void change_content(void (*watch)(void *), bool writable)
     must_end_well(child);
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
+    stage_end(stage);
 }
 
 TEST(a_reading_process_follows_clear_replace_repair_and_drop)
@@ -226,6 +237,7 @@ TEST(a_view_stays_while_another_process_deletes_and_drops)
     must_end_well(child);
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
+    stage_end(stage);
 }
 
 /* ---- several writers -------------------------------------------------- */
@@ -257,6 +269,7 @@ TEST(writers_of_several_processes_lose_nothing)
     must_verify(bank);
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
+    stage_end(stage);
 }
 
 static void be_a_writer(void *arg)
@@ -289,6 +302,7 @@ TEST(stats_count_the_writing_processes)
     must(stats.writers == 1);
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
+    stage_end(stage);
 }
 
 /* The last of several to close leaves the bank clean. */
@@ -307,6 +321,7 @@ TEST(the_next_open_after_all_have_closed_recovers_nothing)
     must(stats.last_recovery == KIST_RECOVERY_NONE && stats.entries == 2000);
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
+    stage_end(stage);
 }
 
 TEST(reading_works_where_the_bank_is_only_read)
@@ -324,4 +339,5 @@ TEST(reading_works_where_the_bank_is_only_read)
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
     must(tree_hash(stage->dir) == before);
+    stage_end(stage);
 }

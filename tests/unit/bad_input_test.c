@@ -278,6 +278,8 @@ TEST(a_bank_used_after_its_store_was_closed_says_so)
     calls_must_say(f.bank, KIST_ECLOSED);
     must_ok(kist_bank_close(f.bank));
     must(tree_hash(f.dir) == before);
+    tmp_remove(f.dir);
+    free(f.dir);
 }
 
 TEST(a_bank_used_after_it_was_dropped_says_so)
