@@ -94,8 +94,8 @@ static int dirty_again(struct core *c, uint64_t from, uint64_t tail)
     for (uint64_t n = place_n(from) ? place_n(from) : shm_peek(&c->live->oldest);
          n <= place_n(tail) && rc == 0; n++) {
         rc = write_again(c, n, from_in(from, n), n == place_n(tail) ? place_offset(tail) : 0);
-        if (rc == -ENOENT)
-            rc = 0; /* cleaned, or never used */
+        if (rc == -ENOENT) /* cleaned, or never used */
+            rc = bank_skip_gap(c->bank, &n, place_n(tail));
     }
     return rc;
 }
@@ -106,8 +106,6 @@ static int sync_segment(struct core *c, uint64_t n)
 {
     int fd = open_segment(c, n, OS_READ | OS_WRITE), rc;
 
-    if (fd == -ENOENT)
-        return 0;
     if (fd < 0)
         return fd;
     rc = os_fdatasync(fd);
@@ -120,8 +118,11 @@ static int sync_files(struct core *c, uint64_t from, uint64_t tail)
     uint64_t n = place_n(from) ? place_n(from) : shm_peek(&c->live->oldest);
     int rc = 0;
 
-    for (; n <= place_n(tail) && rc == 0; n++)
+    for (; n <= place_n(tail) && rc == 0; n++) {
         rc = sync_segment(c, n);
+        if (rc == -ENOENT)
+            rc = bank_skip_gap(c->bank, &n, place_n(tail));
+    }
     return rc;
 }
 

@@ -9,7 +9,7 @@
 
 static int next_segment(struct walk *w, uint64_t n)
 {
-    for (; n <= w->newest; n++) {
+    for (; n <= w->newest && n <= SEGMENT_N_MAX; n++) {
         int rc = 0;
 
         w->segment = core_segment(w->core, n);
@@ -19,7 +19,9 @@ static int next_segment(struct walk *w, uint64_t n)
             w->at = place_make(n, SEGMENT_FIRST_RECORD);
             return KIST_OK;
         }
-        if (rc != -ENOENT)
+        if (rc == -ENOENT)
+            rc = bank_skip_gap(w->core->bank, &n, w->newest);
+        if (rc < 0)
             return rc;
     }
     w->at = place_make(w->newest + 1, 0);
@@ -41,7 +43,7 @@ int walk_next(struct walk *w, const struct record **r, uint64_t *place)
     }
     for (; rc == KIST_OK; rc = next_segment(w, place_n(w->at) + 1)) {
         struct scan scan = { .segment = w->segment, .bank = &w->core->bank->set.record,
-                             .at = place_offset(w->at) };
+                             .at = place_offset(w->at), .ends_at_damage = true };
 
         if (place_is_full(place_offset(w->at), w->segment->len))
             continue;
