@@ -75,8 +75,10 @@ static bool batch_is_whole(const struct batch *b, const struct record *commit)
            body.sum == b->sum;
 }
 
+/* `known`: the sequence of the last write that was done. ⚑ A clear that is not
+ * newer was moved here by a compaction: what it speaks of lies before. */
 static int again(struct core *c, struct state *s, struct batch *b, const struct record *r,
-                 uint64_t place, uint64_t end)
+                 uint64_t place, uint64_t end, uint64_t known)
 {
     int rc = KIST_OK;
 
@@ -84,7 +86,7 @@ static int again(struct core *c, struct state *s, struct batch *b, const struct 
         batch_add(b, r, place);
     } else if (record_kind(r) == RECORD_COMMIT && batch_is_whole(b, r)) {
         rc = adopt_range(c, s, b->first, place);
-    } else if (record_kind(r) == RECORD_CLEAR) {
+    } else if (record_kind(r) == RECORD_CLEAR && r->sequence > known) {
         rc = adopt_range(c, s, place, end);
     } else if (record_kind(r) == RECORD_PUT || record_kind(r) == RECORD_DELETE) {
         rc = publish_again(c, s, r, place);
@@ -124,7 +126,7 @@ int repair(struct core *c)
     struct state s;
     struct walk w;
     const struct record *r;
-    uint64_t place;
+    uint64_t place, known;
     int rc;
 
     if (!live_state(l, &s))
@@ -139,13 +141,14 @@ int repair(struct core *c)
                     shm_peek(&l->intent_lo), shm_peek(&l->intent_hi));
     shm_publish(&l->intent, 0);
 
+    known = s.visible;
     w = (struct walk){ .core = c, .at = s.tail, .newest = shm_read(&l->newest) };
     while (rc == KIST_OK && (rc = walk_next(&w, &r, &place)) == KIST_OK) {
         if (record_kind(r) == RECORD_PUT || record_kind(r) == RECORD_DELETE)
             s.used += record_size(r);
         if (r->sequence > s.visible)
             s.visible = r->sequence;
-        rc = again(c, &s, &batch, r, place, w.end);
+        rc = again(c, &s, &batch, r, place, w.end, known);
     }
     if (rc < 0)
         return rc;

@@ -31,6 +31,7 @@ static int next_segment(struct walk *w, uint64_t n)
 int walk_next(struct walk *w, const struct record **r, uint64_t *place)
 {
     struct scan_step step;
+    uint64_t empty = 0; /* a segment that was passed over */
     int rc = KIST_OK;
 
     if (!w->segment || w->segment->n != place_n(w->at)) {
@@ -45,11 +46,17 @@ int walk_next(struct walk *w, const struct record **r, uint64_t *place)
         struct scan scan = { .segment = w->segment, .bank = &w->core->bank->set.record,
                              .at = place_offset(w->at), .ends_at_damage = true };
 
+        /* ⚑ It was not void: what stood there is lost (a sync failed, and the
+         * kernel put the pages of before in place). */
+        if (empty != 0 && w->segment->header.predecessor == empty)
+            return KIST_END;
         if (place_is_full(place_offset(w->at), w->segment->len))
             continue;
         scan_next(&scan, &step);
-        if (step.found == SCAN_END && step.offset == SEGMENT_FIRST_RECORD)
-            continue; /* made ahead, and void: a larger one was needed (S4) */
+        if (step.found == SCAN_END && step.offset == SEGMENT_FIRST_RECORD) {
+            empty = w->segment->n; /* made ahead, and void: a larger one was needed (S4) */
+            continue;
+        }
         /* ⚑ A large value may be torn though its header is not. */
         if (step.found != SCAN_RECORD || !scan_value_is_whole(step.record))
             return KIST_END;
