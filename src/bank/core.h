@@ -437,6 +437,10 @@ bool core_files_match(const struct live *l, int dir);
 /* Where the heap ends, by a live that can be trusted; 0: it can't. */
 uint64_t core_known_tail(const struct core *c, int dir);
 
+/* Behind this place the kernel may take bytes for written that are not: a sync
+ * failed, or is left by a dead one (or under way). PLACE_END: none did. */
+uint64_t core_again_from(const struct live *l);
+
 /* Remove a bank's files; every handle to it says KIST_EGONE. (admin.c) */
 int bank_drop(kist_bank *h);
 int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how);

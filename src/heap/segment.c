@@ -210,8 +210,10 @@ static bool affordable(struct scan *s, uint64_t offset)
         cost += r->value_len <= CHUNKED_ABOVE ? r->value_len : 8 * chunk_count(r->value_len);
     if (cost <= HASH_ALWAYS)
         return true;
+    if (s->hashed + cost > HASH_TIMES * s->segment->len)
+        return false;
     s->hashed += cost;
-    return s->hashed <= HASH_TIMES * s->segment->len;
+    return true;
 }
 
 void scan_next(struct scan *s, struct scan_step *out)
