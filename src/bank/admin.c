@@ -125,8 +125,7 @@ int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how)
         mine.dir = dir;
         mine.core = have_live ? c : NULL;
         mine.known_tail = have_live ? core_known_tail(c, dir) : 0;
-        mine.again_from =
-            have_live && shm_peek(&c->live->poison) != 0 ? shm_peek(&c->live->durable) : PLACE_END;
+        mine.again_from = have_live ? core_again_from(c->live) : PLACE_END;
         rc = rebuild(b, &mine);
         if (have_live && shm_peek(&c->live->lock) >> 1 == c->seat.number && c->seat.number != 0)
             lock_leave(c);

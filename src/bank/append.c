@@ -38,10 +38,12 @@ static struct live_segment *ring_base(struct core *c, unsigned lg)
     return c->ring;
 }
 
-/* Map the ring that lies behind the first page; ring of 2^lg at 2^lg * 32. */
-static int ring_map(struct core *c, unsigned lg)
+/* Map the ring that lies behind the first page; ring of 2^lg at 2^lg * 32. Its
+ * place is allocated when it is made (`anew`), and else must be there. */
+static int ring_map(struct core *c, unsigned lg, bool anew)
 {
     size_t len = sizeof(struct live_segment) << lg;
+    struct os_stat st;
     struct map m;
     int fd, rc;
 
@@ -50,7 +52,9 @@ static int ring_map(struct core *c, unsigned lg)
     fd = bank_open_file(c->bank, LIVE_FILE, OS_READ | OS_WRITE);
     if (fd < 0)
         return fd;
-    rc = os_allocate(fd, 0, 2 * len);
+    rc = anew ? os_allocate(fd, 0, 2 * len) : os_stat(fd, &st);
+    if (rc == 0 && !anew && st.size < 2 * len)
+        rc = KIST_ECORRUPT;
     if (rc == 0)
         rc = map_file(&m, fd, 2 * len, 0, OS_PROT_READ | OS_PROT_WRITE);
     (void)os_close(fd);
@@ -79,7 +83,7 @@ static int ring_grow(struct core *c, unsigned lg)
     int rc;
 
     c->ring_map = (struct map){ 0 };
-    rc = ring_map(c, lg + 1);
+    rc = ring_map(c, lg + 1, true);
     if (rc < 0) {
         c->ring_map = before;
         return rc;
@@ -98,7 +102,7 @@ static struct live_segment *ring_at(struct core *c, uint64_t n)
 
     if (lg == LIVE_RING_LG)
         return &c->live->ring[n & ((1 << LIVE_RING_LG) - 1)];
-    if (lg < LIVE_RING_LG || lg > LOC_N_BITS || ring_map(c, lg) < 0)
+    if (lg < LIVE_RING_LG || lg > LOC_N_BITS || ring_map(c, lg, false) < 0)
         return NULL;
     return &ring_base(c, lg)[n & ((UINT64_C(1) << lg) - 1)];
 }
@@ -122,6 +126,14 @@ void ring_add(struct core *c, uint64_t n, int64_t used, int64_t live)
         shm_store(&e->live, shm_peek(&e->live) + (uint64_t)live);
 }
 
+void ring_forget_live(struct core *c)
+{
+    struct live_segment *first = ring_at(c, 0);
+
+    for (uint64_t i = 0; first && i < UINT64_C(1) << shm_peek(&c->live->ring_lg); i++)
+        shm_store(&first[i].live, 0);
+}
+
 static int ring_new(struct core *c, uint64_t n, uint64_t ino)
 {
     unsigned lg = (unsigned)shm_peek(&c->live->ring_lg);
@@ -129,7 +141,7 @@ static int ring_new(struct core *c, uint64_t n, uint64_t ino)
     int rc;
 
     while (n - shm_peek(&c->live->oldest) >= UINT64_C(1) << lg && lg < LOC_N_BITS) {
-        rc = ring_map(c, lg);
+        rc = ring_map(c, lg, false);
         if (rc == 0)
             rc = ring_grow(c, lg++);
         if (rc < 0)

@@ -58,17 +58,20 @@ int kist_fragmentation(kist_bank *h, double *share)
 
 static void count_segments(struct core *c, int dir, kist_stats *out)
 {
-    uint64_t newest = shm_read(&c->live->newest);
+    uint64_t newest = core_newest(c);
     uint64_t numbered = shm_read(&c->live->numbered);
     char name[SEGMENT_NAME_MAX];
     struct os_stat st;
+    int rc = 0;
 
     if (numbered < newest || numbered - newest > 1 << LOC_N_BITS)
         numbered = newest;
-    for (uint64_t n = shm_read(&c->live->oldest); n <= numbered; n++) {
+    for (uint64_t n = shm_read(&c->live->oldest); n <= numbered && rc == 0; n++) {
         segment_name(name, n);
-        if (os_stat_under(dir, name, &st) < 0)
+        if (os_stat_under(dir, name, &st) < 0) {
+            rc = bank_skip_gap(c->bank, &n, numbered);
             continue;
+        }
         out->segments++;
         out->heap_file_bytes += st.size;
     }
@@ -202,11 +205,17 @@ static int verify_segment(struct verifying *v, struct core *c, struct segment *s
     struct scan scan = { .segment = s, .bank = &c->bank->set.record };
     struct scan_step step;
     struct segment *after;
+    int rc = 0;
 
     /* A recovery may have cut it: the segment behind it says where. */
-    for (uint64_t n = s->n + 1; n <= place_n(tail) && next == 0; n++)
+    for (uint64_t n = s->n + 1; n <= place_n(tail) && next == 0 && rc == 0; n++) {
         if (core_map_segment(c, n, &after) == 0)
             next = n;
+        else
+            rc = bank_skip_gap(c->bank, &n, place_n(tail));
+    }
+    if (rc < 0)
+        return err_os(rc, c->bank->name, NULL, "list the segments");
     if (next && after->header.predecessor != 0 && after->header.predecessor < s->n)
         return KIST_OK; /* void (S4) */
     if (next && after->header.predecessor == s->n && after->header.cut16 != 0) {
@@ -234,7 +243,8 @@ static int verify_segment(struct verifying *v, struct core *c, struct segment *s
     return v->progress ? v->progress(v->done < v->all ? v->done : v->all, v->all, v->arg) : KIST_OK;
 }
 
-static int verify_one(struct verifying *v, uint64_t n, uint64_t *newest)
+/* Segment *n; if it is missing, *n becomes the one before the next. */
+static int verify_one(struct verifying *v, uint64_t *n, uint64_t *newest)
 {
     struct segment *seg;
     struct core *c;
@@ -246,13 +256,13 @@ static int verify_one(struct verifying *v, uint64_t n, uint64_t *newest)
     rc = read_state(v->handle, &c, &s);
     if (rc == KIST_OK) {
         *newest = place_n(s.tail);
-        rc = core_map_segment(c, n, &seg);
+        rc = core_map_segment(c, *n, &seg);
         if (rc == KIST_OK)
             rc = verify_segment(v, c, seg, s.tail);
         else if (rc == -ENOENT)
-            rc = KIST_OK;
+            rc = err_system(bank_skip_gap(c->bank, n, *newest));
         else if (rc == KIST_ECORRUPT) { /* its header: nothing in it can be read */
-            found_damage(v, n, 0, 0);
+            found_damage(v, *n, 0, 0);
             rc = KIST_OK;
         }
     }
@@ -315,7 +325,7 @@ int kist_verify(kist_bank *h, kist_report *report, kist_progress progress, void 
     v.report.size = sizeof v.report;
     rc = verify_index(&v, &oldest, &newest);
     for (uint64_t n = oldest; rc == KIST_OK && n <= newest; n++)
-        rc = verify_one(&v, n, &newest);
+        rc = verify_one(&v, &n, &newest);
     if (rc != KIST_OK)
         return rc;
     if (report)

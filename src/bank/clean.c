@@ -40,6 +40,8 @@ struct cleaning {
     bool keeps_all;   /* the second time through, damaged: all is moved */
     uint64_t kept;    /* tombstones met the first time */
     bool damaged;     /* not all of it can be read */
+    bool gone;        /* its file was unlinked */
+    uint64_t hashed;  /* see struct scan */
     uint64_t moved;   /* bytes, in all */
     uint64_t vouched; /* batches below this place need no more looking for */
 };
@@ -47,18 +49,12 @@ struct cleaning {
 /* ---- unlinking -------------------------------------------------------- */
 
 /* The lowest number from n on whose file exists. */
-static uint64_t first_from(struct core *c, int dir, uint64_t n)
+static uint64_t first_from(struct core *c, uint64_t n)
 {
-    uint64_t newest = shm_peek(&c->live->newest);
-    char name[SEGMENT_NAME_MAX];
-    struct os_stat st;
+    uint64_t newest = core_newest(c);
+    int rc = bank_next_segment(c->bank, &n, newest);
 
-    for (; n < newest; n++) {
-        segment_name(name, n);
-        if (os_stat_under(dir, name, &st) == 0)
-            break;
-    }
-    return n;
+    return rc == KIST_END && n < newest ? newest : n;
 }
 
 static void drop_from_accounts(struct core *c, struct state *s, uint64_t n)
@@ -87,7 +83,7 @@ static int unlink_range(struct core *c, struct state *s, uint64_t from, uint64_t
         if (rc == 0)
             drop_from_accounts(c, s, n);
         else if (rc == -ENOENT)
-            rc = 0;
+            rc = bank_skip_gap(c->bank, &n, to - 1);
     }
     if (rc == 0 && any) {
         rc = os_fsync(dir);
@@ -95,7 +91,7 @@ static int unlink_range(struct core *c, struct state *s, uint64_t from, uint64_t
             rc = sync_failed(c, rc);
     }
     if (rc == 0 && shm_peek(&c->live->oldest) >= from && shm_peek(&c->live->oldest) < to)
-        shm_publish(&c->live->oldest, first_from(c, dir, to)); /* pairs with is_gone() */
+        shm_publish(&c->live->oldest, first_from(c, to)); /* pairs with is_gone() */
     (void)os_close(dir);
     core_step(c, s);
     os_mutex_lock(&c->mapping);
@@ -292,18 +288,22 @@ static int move_one(struct writer *w, struct cleaning *cl, struct state *s,
 /* Where a recovery cut segment N off, or 0. The next one that exists says so. */
 static uint64_t cut_of(struct core *c, uint64_t n)
 {
+    uint64_t newest = core_newest(c);
     struct segment *s;
+    int rc = 0;
 
-    for (uint64_t m = n + 1; m <= shm_peek(&c->live->newest); m++)
+    for (uint64_t m = n + 1; m <= newest && rc == 0; m++) {
         if (ring_entry(c, m) && core_map_segment(c, m, &s) == KIST_OK)
             return s->header.predecessor == n ? (uint64_t)s->header.cut16 * RECORD_ALIGN : 0;
+        rc = bank_skip_gap(c->bank, &m, newest);
+    }
     return 0;
 }
 
 /* One group of the segment, under the lock. KIST_END: that was the last. */
 static int move_group(struct cleaning *cl)
 {
-    struct scan scan = { .at = cl->at };
+    struct scan scan = { .at = cl->at, .hashed = cl->hashed };
     struct scan_step step = { .found = SCAN_END };
     struct segment *seg;
     struct state next;
@@ -337,6 +337,7 @@ static int move_group(struct cleaning *cl)
         if (rc == KIST_OK)
             cl->at = scan.at;
     }
+    cl->hashed = scan.hashed;
     core_step(w.core, &next); /* also what came before a failure */
     write_end(&w);
     if (rc == -ENOENT)
@@ -354,6 +355,7 @@ static int finish(struct cleaning *cl)
     if (rc < 0)
         return rc;
     rc = unlink_range(w.core, &w.state, cl->n, cl->n + 1);
+    cl->gone = rc == KIST_OK;
     if (rc == KIST_OK && shm_peek(&w.core->live->emptying) == cl->n)
         shm_publish(&w.core->live->emptying, 0);
     write_end(&w);
@@ -496,7 +498,8 @@ static bool is_needed(struct core *c, uint64_t n)
            ring_entry(c, s->header.predecessor) != NULL;
 }
 
-static int look_at(kist_bank *h, uint64_t n, bool all, uint64_t *bytes)
+/* The next segment from *n on that exists. KIST_MISS: it stays as it is. */
+static int look_at(kist_bank *h, const struct plan *plan, uint64_t *n, uint64_t *bytes)
 {
     struct live_segment *e;
     struct writer w;
@@ -504,13 +507,16 @@ static int look_at(kist_bank *h, uint64_t n, bool all, uint64_t *bytes)
 
     if (rc < 0)
         return rc;
-    e = ring_entry(w.core, n);
-    *bytes = e ? shm_peek(&e->used) : 0;
-    rc = e && (wants_cleaning(w.core, n, all) || cut_of(w.core, n) != 0) && !is_needed(w.core, n)
-             ? KIST_OK
-             : KIST_MISS;
+    rc = bank_next_segment(h->bank, n, plan->last);
+    if (rc == KIST_OK) {
+        e = ring_entry(w.core, *n);
+        *bytes = e ? shm_peek(&e->used) : 0;
+        if (!e || (!wants_cleaning(w.core, *n, plan->all) && cut_of(w.core, *n) == 0) ||
+            is_needed(w.core, *n))
+            rc = KIST_MISS;
+    }
     write_end(&w);
-    return rc;
+    return rc < 0 ? err_os(rc, h->bank->name, NULL, "list the segments") : rc;
 }
 
 /* Once over all segments. *full: one found no room to move to; *any: another
@@ -521,14 +527,17 @@ static int compact_once(kist_bank *h, const struct plan *plan, uint64_t *done, i
     uint64_t bytes = 0;
     int rc = KIST_OK;
 
-    for (uint64_t n = plan->first; rc == KIST_OK && n <= plan->last; n++) {
-        struct cleaning cl = { .handle = h, .n = n };
+    for (uint64_t n = plan->first; rc == KIST_OK; n++) {
+        struct cleaning cl = { .handle = h };
 
-        rc = look_at(h, n, plan->all, &bytes);
+        rc = look_at(h, plan, &n, &bytes);
         if (rc == KIST_MISS) {
             rc = KIST_OK;
             continue;
         }
+        if (rc == KIST_END)
+            return KIST_OK;
+        cl.n = n;
         if (rc == KIST_OK)
             rc = clean_segment(&cl);
         if (is_full(rc)) {
@@ -536,7 +545,7 @@ static int compact_once(kist_bank *h, const struct plan *plan, uint64_t *done, i
             rc = KIST_OK;
             continue;
         }
-        *any = true;
+        *any |= cl.gone; /* ⚑ a damaged one that stays would be "cleaned" for ever */
         *done += bytes;
         if (rc == KIST_OK && progress)
             rc = progress(*done < plan->bytes ? *done : plan->bytes, plan->bytes, arg);

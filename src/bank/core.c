@@ -8,7 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TABLE_FIRST = 16 };
+enum {
+    TABLE_FIRST = 16,
+    GAP_TRIES = 32, /* names tried one by one before the directory is read */
+};
 
 /* ---- files of the bank ------------------------------------------------ */
 
@@ -76,6 +79,76 @@ void bank_log(const struct bank *b, uint32_t level, const char *file, uint64_t o
     (void)vsnprintf(text, sizeof text, format, ap);
     va_end(ap);
     b->env->log(&e, b->env->log_arg);
+}
+
+/* ---- which segments exist --------------------------------------------- */
+
+/* The lowest number in the directory from n to last. KIST_END: none. */
+static int list_segments(int dir, uint64_t n, uint64_t last, uint64_t *out)
+{
+    _Alignas(8) char buf[8192];
+    uint64_t lowest = UINT64_MAX;
+    int64_t got;
+
+    while ((got = os_list(dir, buf, sizeof buf)) > 0) {
+        for (int64_t at = 0; at < got;) {
+            const struct os_dirent *e = (const void *)(buf + at);
+            uint64_t number = segment_number(e->name);
+
+            if (number >= n && number <= last && number < lowest)
+                lowest = number;
+            at += e->len;
+        }
+    }
+    if (got == 0 && lowest <= last)
+        *out = lowest;
+    return got < 0 ? (int)got : lowest <= last ? KIST_OK : KIST_END;
+}
+
+int bank_next_segment(const struct bank *b, uint64_t *n, uint64_t last)
+{
+    int dir, rc = KIST_END;
+    char name[SEGMENT_NAME_MAX];
+    uint64_t at = *n;
+    struct os_stat st;
+
+    last = last < SEGMENT_N_MAX ? last : SEGMENT_N_MAX;
+    if (at > last)
+        return KIST_END;
+    dir = bank_open_dir(b);
+    if (dir < 0)
+        return dir;
+    for (int i = 0; rc == KIST_END && i < GAP_TRIES && at <= last; i++) {
+        segment_name(name, at);
+        rc = os_stat_under(dir, name, &st);
+        if (rc == -ENOENT) {
+            rc = KIST_END;
+            at++;
+        }
+    }
+    if (rc == KIST_END && at <= last)
+        rc = list_segments(dir, at, last, &at);
+    (void)os_close(dir);
+    if (rc == KIST_OK)
+        *n = at;
+    return rc;
+}
+
+int bank_skip_gap(const struct bank *b, uint64_t *n, uint64_t last)
+{
+    uint64_t next = *n + 1;
+    int rc = bank_next_segment(b, &next, last);
+
+    if (rc >= 0)
+        *n = rc == KIST_OK ? next - 1 : last;
+    return rc < 0 ? rc : KIST_OK;
+}
+
+uint64_t core_newest(const struct core *c)
+{
+    uint64_t newest = shm_read(&c->live->newest);
+
+    return newest < SEGMENT_N_MAX ? newest : SEGMENT_N_MAX;
 }
 
 /* ---- segments --------------------------------------------------------- */
@@ -154,6 +227,14 @@ static bool is_gone(const struct core *c, uint64_t n)
            shm_read(&l->ring[n % (1 << LIVE_RING_LG)].n) != n;
 }
 
+/* Further from the newest than segments in use may be. */
+static bool is_far(const struct core *c, uint64_t n)
+{
+    uint64_t newest = shm_read(&c->live->newest);
+
+    return (n > newest ? n - newest : newest - n) >= 2 * SEGMENTS_ROUND;
+}
+
 void core_drop_old(struct core *c)
 {
     struct segment_table *t = atomic_load_explicit(&c->segments, memory_order_relaxed);
@@ -197,6 +278,9 @@ int core_map_segment(struct core *c, uint64_t n, struct segment **out)
     if (s)
         goto out;
     core_drop_old(c);
+    rc = -ENOENT;
+    if (is_far(c, n)) /* no slot reaches it, and the table would have to */
+        goto out;
     rc = map_segment(c, n, &s);
     if (rc < 0)
         goto out;

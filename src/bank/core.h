@@ -228,6 +228,15 @@ void bank_log(const struct bank *b, uint32_t level, const char *file, uint64_t o
               const char *format, ...) __attribute__((format(printf, 5, 6)));
 int bank_own(const struct bank *b, int fd);
 
+/* The lowest number from *n to `last` whose segment has a file. KIST_END:
+ * none. Costs no more than there are files, whatever the numbers are (I5). */
+int bank_next_segment(const struct bank *b, uint64_t *n, uint64_t last);
+/* For loops over numbers, when *n was found missing: *n becomes the one before
+ * the next that exists, or `last`. */
+int bank_skip_gap(const struct bank *b, uint64_t *n, uint64_t last);
+/* The highest N in use, within what numbers may be. */
+uint64_t core_newest(const struct core *c);
+
 /* err_set() with the bank's name. */
 #define bank_err(b, rc, file, offset, ...) err_set((rc), (b)->name, (file), (offset), __VA_ARGS__)
 
@@ -338,6 +347,8 @@ int append_mark(struct core *c, struct state *s, uint64_t durable_place);
 /* What is known of segment N, or NULL. Writer only. */
 struct live_segment *ring_entry(struct core *c, uint64_t n);
 void ring_add(struct core *c, uint64_t n, int64_t used, int64_t live);
+/* No record of any segment counts any more. */
+void ring_forget_live(struct core *c);
 
 /* How a record of `old` (or none) being followed by one of kind and size
  * changes the counters. */
@@ -428,6 +439,10 @@ int core_sit_down(struct core *c);
 bool core_files_match(const struct live *l, int dir);
 /* Where the heap ends, by a live that can be trusted; 0: it can't. */
 uint64_t core_known_tail(const struct core *c, int dir);
+
+/* Behind this place the kernel may take bytes for written that are not: a sync
+ * failed, or is left by a dead one (or under way). PLACE_END: none did. */
+uint64_t core_again_from(const struct live *l);
 
 /* Remove a bank's files; every handle to it says KIST_EGONE. (admin.c) */
 int bank_drop(kist_bank *h);

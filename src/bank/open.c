@@ -249,6 +249,12 @@ uint64_t core_known_tail(const struct core *c, int dir)
     return s.tail;
 }
 
+uint64_t core_again_from(const struct live *l)
+{
+    return shm_peek(&l->poison) != 0 || shm_peek(&l->syncing) != 0 ? shm_peek(&l->durable)
+                                                                   : PLACE_END;
+}
+
 /* L2: the last record of the last step is whole and ends at the tail. */
 static bool tail_holds(struct core *c)
 {
@@ -389,10 +395,16 @@ static int start_rebuild(struct core *c, int dir, bool have_live)
         .is_private = !c->writable,
         .poison = poison,
         .known_tail = have_live ? core_known_tail(c, dir) : 0,
-        .again_from = poison ? shm_peek(&c->live->durable) : PLACE_END,
+        .again_from = have_live ? core_again_from(c->live) : PLACE_END,
         .core = c,
     };
 
+    /* In the place where it was written, and not whole any more, behind a sync
+     * of one who died: that sync failed, and the kernel gave up its pages. */
+    if (how.known_tail != 0 && shm_peek(&c->live->syncing) != 0) {
+        how.poison = EIO;
+        how.known_tail = 0;
+    }
     return rebuild(c->bank, &how);
 }
 

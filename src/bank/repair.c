@@ -75,10 +75,12 @@ static bool batch_is_whole(const struct batch *b, const struct record *commit)
            body.sum == b->sum;
 }
 
+/* ⚑ A clear that is not new was moved here by a compaction: what it speaks of
+ * lies before. */
 static int again(struct core *c, struct state *s, struct batch *b, const struct record *r,
                  uint64_t place, uint64_t end)
 {
-    bool is_new = r->sequence > s->visible; /* cleaning moves a clear as it is */
+    bool is_new = r->sequence > s->visible;
     int rc = KIST_OK;
 
     if (is_new)

@@ -31,18 +31,6 @@ static void fill_live(void *arg, uint64_t n, int64_t bytes)
     ring_add(arg, n, 0, bytes);
 }
 
-static void forget_live(struct core *c)
-{
-    uint64_t newest = shm_peek(&c->live->newest);
-
-    for (uint64_t n = shm_peek(&c->live->oldest); n <= newest; n++) {
-        struct live_segment *e = ring_entry(c, n);
-
-        if (e)
-            shm_store(&e->live, 0);
-    }
-}
-
 static uint64_t next_generation(const struct core *c)
 {
     return shm_peek(&c->live->generation) + 1;
@@ -76,7 +64,7 @@ static int build_index(struct core *c, struct state *s, uint64_t first, uint64_t
     if (rc < 0)
         return rc;
     s->entries = s->deleted = s->payload = s->live = 0;
-    forget_live(c);
+    ring_forget_live(c);
     fill_init(&fill, ix, s, &c->bank->set.record, fill_record, fill_live, c);
     while ((rc = walk_next(&w, &r, &place)) == KIST_OK && place < end) {
         if (record_kind(r) == RECORD_PUT)

@@ -329,12 +329,47 @@ static int judge_shorts(struct heap_survey *v)
     return KIST_OK;
 }
 
+static int by_first(const void *a, const void *b)
+{
+    const struct range *p = a, *q = b;
+
+    return p->first < q->first ? -1 : p->first > q->first;
+}
+
+/* Drop the ranges whose commit is cut off, and join those that overlap: what
+ * is left is in order, for is_committed(). */
+static void join_ranges(struct heap_survey *v)
+{
+    size_t n = 0;
+
+    if (v->range_count > 0)
+        qsort(v->range, v->range_count, sizeof *v->range, by_first);
+    for (size_t i = 0; i < v->range_count; i++) {
+        const struct range r = v->range[i];
+
+        if (r.commit >= v->end || r.first >= r.end)
+            continue;
+        if (n == 0 || r.first > v->range[n - 1].end)
+            v->range[n++] = r;
+        else if (r.end > v->range[n - 1].end)
+            v->range[n - 1].end = r.end;
+    }
+    v->range_count = n;
+}
+
 static bool is_committed(const struct heap_survey *v, uint64_t place)
 {
-    for (size_t i = 0; i < v->range_count; i++)
-        if (place >= v->range[i].first && place < v->range[i].end)
-            return true;
-    return false;
+    size_t from = 0, to = v->range_count; /* the last one that begins at or before it */
+
+    while (from < to) {
+        size_t mid = (from + to) / 2;
+
+        if (v->range[mid].first <= place)
+            from = mid + 1;
+        else
+            to = mid;
+    }
+    return from > 0 && place < v->range[from - 1].end;
 }
 
 static int apply_cut(struct heap_survey *v)
@@ -361,9 +396,7 @@ static int apply_cut(struct heap_survey *v)
     for (size_t i = 0; i < v->bad_count; i++)
         if (v->bad[i].place < v->end)
             report_damage(v, &v->bad[i]);
-    for (size_t i = 0; i < v->range_count; i++)
-        if (v->range[i].commit >= v->end) /* its commit is cut off */
-            v->range[i].first = v->range[i].end;
+    join_ranges(v);
     for (size_t i = 0; i < v->clear_count; i++)
         if (v->clear[i].place < v->end && v->clear[i].sequence > v->cleared &&
             (!v->clear[i].in_batch || is_committed(v, v->clear[i].place)))

@@ -94,8 +94,8 @@ static int dirty_again(struct core *c, uint64_t from, uint64_t tail)
     for (uint64_t n = place_n(from) ? place_n(from) : shm_peek(&c->live->oldest);
          n <= place_n(tail) && rc == 0; n++) {
         rc = write_again(c, n, from_in(from, n), n == place_n(tail) ? place_offset(tail) : 0);
-        if (rc == -ENOENT)
-            rc = 0; /* cleaned, or never used */
+        if (rc == -ENOENT) /* cleaned, or never used */
+            rc = bank_skip_gap(c->bank, &n, place_n(tail));
     }
     return rc;
 }
@@ -106,8 +106,6 @@ static int sync_segment(struct core *c, uint64_t n)
 {
     int fd = open_segment(c, n, OS_READ | OS_WRITE), rc;
 
-    if (fd == -ENOENT)
-        return 0;
     if (fd < 0)
         return fd;
     rc = os_fdatasync(fd);
@@ -120,23 +118,26 @@ static int sync_files(struct core *c, uint64_t from, uint64_t tail)
     uint64_t n = place_n(from) ? place_n(from) : shm_peek(&c->live->oldest);
     int rc = 0;
 
-    for (; n <= place_n(tail) && rc == 0; n++)
+    for (; n <= place_n(tail) && rc == 0; n++) {
         rc = sync_segment(c, n);
+        if (rc == -ENOENT)
+            rc = bank_skip_gap(c->bank, &n, place_n(tail));
+    }
     return rc;
 }
 
-/* Note what is durable now, and let go of `syncing`. */
-static void done(struct core *c, uint64_t tail)
+/* Note what is durable now, and let go of `syncing`; `next`: what it says then. */
+static void done(struct core *c, uint64_t tail, uint64_t next)
 {
     if (tail > shm_peek(&c->live->durable))
         shm_publish(&c->live->durable, tail); /* pairs with sync_to() */
     (void)shm_add(&c->live->synced, 1);
-    shm_publish(&c->live->syncing, 0);
+    shm_publish(&c->live->syncing, next);
     (void)os_wake((uint32_t *)(void *)&c->live->synced);
 }
 
-/* Holding `syncing`. `again`: a dead one held it before. */
-static int lead(kist_bank *h, struct core *c, bool again)
+/* Holding `syncing`. `dead`: the seat that held it before and died, or 0. */
+static int lead(kist_bank *h, struct core *c, uint64_t dead)
 {
     struct writer w;
     uint64_t from, tail;
@@ -145,7 +146,7 @@ static int lead(kist_bank *h, struct core *c, bool again)
     if (rc == KIST_OK && w.core != c) /* rebuilt meanwhile: start over there */
         write_end(&w);
     if (rc < 0 || w.core != c) {
-        done(c, 0);
+        done(c, 0, dead); /* ⚑ nothing was synced: what the dead one left is left */
         return rc;
     }
     from = shm_peek(&c->live->durable);
@@ -158,13 +159,13 @@ static int lead(kist_bank *h, struct core *c, bool again)
     }
     tail = w.state.tail;
     write_end(&w);
-    if (rc == KIST_OK && again)
+    if (rc == KIST_OK && dead)
         rc = dirty_again(c, from, tail);
     if (rc == KIST_OK)
         rc = sync_files(c, from, tail);
     if (rc < 0)
         rc = sync_failed(c, rc);
-    done(c, rc < 0 ? 0 : tail);
+    done(c, rc < 0 ? 0 : tail, 0);
     return rc;
 }
 
@@ -201,10 +202,10 @@ static int sync_loop(kist_bank *h, uint64_t place)
         if (shm_read(&c->live->durable) >= place) /* pairs with done() */
             return KIST_OK;
         if (shm_cas(&c->live->syncing, &holder, c->seat.number))
-            rc = lead(h, c, false);
+            rc = lead(h, c, 0);
         else if (holder != c->seat.number && seat_lives(c->lock_fd, holder) == 0 &&
                  shm_cas(&c->live->syncing, &holder, c->seat.number))
-            rc = lead(h, c, true); /* ⚑ the dead one's counts as failed */
+            rc = lead(h, c, holder); /* ⚑ the dead one's counts as failed */
         else
             rc = follow(h, c, holder, deadline);
         if (rc < 0)
@@ -279,7 +280,7 @@ int sync_before_leaving(struct core *c)
     rc = sync_files(c, from, s.tail);
     if (rc < 0)
         rc = sync_failed(c, rc);
-    done(c, rc < 0 ? 0 : s.tail);
+    done(c, rc < 0 ? 0 : s.tail, 0);
     return rc;
 }
 

@@ -151,6 +151,8 @@ void segment_retire(struct segment *s)
 
 /* ---- scanning --------------------------------------------------------- */
 
+enum { HASH_ALWAYS = CHUNKED_ABOVE + 1024, HASH_TIMES = 256 }; /* see affordable() */
+
 static bool is_zero(const uint8_t *p, uint64_t len)
 {
     return len == 0 || (p[0] == 0 && memcmp(p, p + 1, (size_t)len - 1) == 0);
@@ -191,6 +193,29 @@ static const struct record *believable(const struct scan *s, uint64_t offset, ui
     return NULL;
 }
 
+/*
+ * Behind damage each 16 bytes may begin a record, and bytes chosen for it make
+ * each of them look like one with a key of 64 KiB. Ordinary ones are always
+ * hashed; those that cost more, as long as the segment's size allows (I5).
+ */
+static bool affordable(struct scan *s, uint64_t offset)
+{
+    const struct record *r = (const void *)(s->segment->base + offset);
+    uint64_t room = s->until - offset, cost;
+
+    if (s->trusted || room < RECORD_MIN || !record_fits(r, room))
+        return true; /* seen to be none without a hash */
+    cost = r->key_len;
+    if (record_kind(r) != RECORD_PADDING)
+        cost += r->value_len <= CHUNKED_ABOVE ? r->value_len : 8 * chunk_count(r->value_len);
+    if (cost <= HASH_ALWAYS)
+        return true;
+    if (s->hashed + cost > HASH_TIMES * s->segment->len)
+        return false;
+    s->hashed += cost;
+    return true;
+}
+
 void scan_next(struct scan *s, struct scan_step *out)
 {
     const uint8_t *base = s->segment->base;
@@ -213,7 +238,8 @@ void scan_next(struct scan *s, struct scan_step *out)
         return;
     out->found = SCAN_DAMAGED;
     /* R2: what verifies further on is a record of this very place */
-    for (s->at += RECORD_ALIGN; s->at < s->until && !whole_at(s, s->at);)
+    s->at += RECORD_ALIGN;
+    while (s->at < s->until && !s->ends_at_damage && !(affordable(s, s->at) && whole_at(s, s->at)))
         s->at += RECORD_ALIGN;
     out->record = believable(s, out->offset, s->at);
     out->len = s->at - out->offset;

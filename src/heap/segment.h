@@ -149,6 +149,8 @@ struct scan {
     uint64_t at;    /* where the next step looks */
     uint64_t until; /* the scan ends here, or at the segment's end */
     bool trusted;   /* it was scanned before, whole: checksums are not read */
+    bool ends_at_damage; /* what lies behind a damaged record is not looked for */
+    uint64_t hashed; /* bytes, in looking for the next record, see affordable() */
 };
 
 struct scan_step {

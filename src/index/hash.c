@@ -14,7 +14,7 @@
 
 static const char magic[8] = { 'K', 'I', 'S', 'T', 'I', 'N', 'D', 'X' };
 
-enum { KEYS_PER_BLOCK = 350, KEYS_IN_FIRST = 180, RESERVE_TIMES = 64 };
+enum { WALK_TIMES = 4, KEYS_PER_BLOCK = 350, KEYS_IN_FIRST = 180, RESERVE_TIMES = 64 };
 #define RESERVE_LEAST ((size_t)1 << 30)
 
 void hash_name(char out[HASH_NAME_MAX], uint64_t generation)
@@ -276,12 +276,19 @@ static uint64_t entry_of(const struct hash_index *ix, uint64_t root, uint64_t ha
 bool hash_walk(const struct hash_index *ix, struct hash_cursor *c, uint64_t *slots, size_t cap,
                size_t *n)
 {
-    uint64_t entry = entry_of(ix, root_of(ix), c->next), end;
+    uint64_t entry = entry_of(ix, root_of(ix), c->next), end, seen = c->seen;
     const struct hash_bucket *b;
     unsigned depth = entry_depth(entry);
 
     *n = 0;
     if (entry == 0)
+        return false;
+    /* ⚑ Blocks cover ranges of their own: many entries that lead to one large
+     * block are damage, which would be walked again and again (I5). */
+    if (c->generation != ix->generation)
+        seen = 0;
+    seen += UINT64_C(64) << entry_lg(entry);
+    if (seen / WALK_TIMES > atomic_load_explicit(&ix->len, memory_order_relaxed))
         return false;
     b = (const void *)(ix->base + entry_offset(entry));
     for (uint64_t i = 0; i < UINT64_C(1) << entry_lg(entry); i++) {
@@ -300,6 +307,8 @@ bool hash_walk(const struct hash_index *ix, struct hash_cursor *c, uint64_t *slo
     /* Another index than before may have blocks that begin earlier. */
     c->floor = depth == 0 || hash_prefix(c->next, depth) << (64 - depth) < c->next ? c->next : 0;
     end = depth == 0 ? 0 : (hash_prefix(c->next, depth) + 1) << (64 - depth);
+    c->generation = ix->generation;
+    c->seen = seen;
     c->done = end == 0; /* past the last range */
     c->next = end;
     return true;

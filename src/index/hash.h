@@ -320,6 +320,7 @@ void hash_finish(struct hash_index *ix, uint64_t old_entry, uint64_t prefix, uin
 struct hash_cursor {
     uint64_t next;
     uint64_t floor; /* the block also holds hashes below this, handed out before */
+    uint64_t generation, seen; /* bytes of blocks met, in this generation's index */
     bool done;
 };
 

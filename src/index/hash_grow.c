@@ -356,7 +356,9 @@ void hash_finish(struct hash_index *ix, uint64_t old_entry, uint64_t prefix, uin
     shm_word *dir = (shm_word *)(ix->base + root_offset(root));
     uint64_t n;
 
-    if (covers > depth || depth > HASH_DEPTH_MAX || prefix >> covers != 0)
+    if (covers > depth || depth > HASH_DEPTH_MAX || prefix >> covers != 0 ||
+        root_offset(root) >= ix->map.len ||
+        ix->map.len - root_offset(root) < UINT64_C(8) << depth)
         return; /* no intent of ours (I5) */
     n = UINT64_C(1) << (depth - covers);
     for (uint64_t i = 0; i < n; i++) /* release: pairs with hash_block_of */
@@ -451,7 +453,7 @@ int hash_room(struct hash_index *ix, const struct hash_owner *o, uint64_t hash,
             break;
         entry = shm_peek((shm_word *)(ix->base + root_offset(root)) +
                          hash_prefix(hash, root_depth(root)));
-        if (entry_depth(entry) > root_depth(root))
+        if (entry_depth(entry) > root_depth(root) || entry_lg(entry) > HASH_LG_MAX)
             return KIST_ECORRUPT;
         m = os_alloc(((size_t)HASH_WAYS << entry_lg(entry)) * sizeof *m);
         if (!m)

@@ -1,6 +1,6 @@
 /*
- * Hostile files: the input overwrites parts of one file of a small store,
- * cuts or lengthens it, and mends the checksums that a forger would mend.
+ * Hostile files: the input overwrites parts of one or more files of a small
+ * store, cuts or lengthens them, and mends the checksums that a forger would.
  * Then everything is called that reads, and much that writes. Nothing may
  * crash, hang, or trip a sanitizer; results do not matter, since forged
  * values are not kist's to notice.
@@ -10,6 +10,8 @@
  *         bytes 2, 3   the new length, modulo the old one, for CUT
  *         then         patches: offset (2 bytes), length (1 byte), bytes; an
  *                      offset counts words of 8 bytes, modulo the file's size
+ *         a patch of no length ends them; what follows is for another file, in
+ *         the same way (there OPEN_FIRST and READ_ONLY say nothing)
  */
 #include <signal.h>
 #include <stdio.h>
@@ -165,38 +167,49 @@ static void mend(const struct image_file *f, unsigned char *bytes, size_t len)
     }
 }
 
-static void patch(unsigned char *bytes, size_t len, const uint8_t *data, size_t size)
+/* Returns how much of `data` was used. */
+static size_t patch(unsigned char *bytes, size_t len, const uint8_t *data, size_t size)
 {
-    while (size > 3 && len > 0) {
-        size_t at = (size_t)(data[0] | data[1] << 8) * 8 % len, n = data[2];
-        data += 3, size -= 3;
-        n = n < size ? n : size;
-        n = n < len - at ? n : len - at;
-        memcpy(bytes + at, data, n);
-        data += n, size -= n;
+    size_t used = 0;
+
+    while (size - used > 3) {
+        const uint8_t *p = data + used;
+        size_t at = len ? (size_t)(p[0] | p[1] << 8) * 8 % len : 0, n = p[2], room = len - at;
+        used += 3;
         if (n == 0)
             break;
+        n = n < size - used ? n : size - used;
+        memcpy(bytes + at, p + 3, n < room ? n : room);
+        used += n;
     }
+    return used;
 }
 
-static void forge(const uint8_t *data, size_t size)
+static size_t forge_one(const uint8_t *data, size_t size, uint8_t flags)
 {
     size_t file = data[0] % image->count;
     const struct image_file *f = &image->files[file];
-    size_t len = f->len, want = (size_t)(data[2] | data[3] << 8);
+    size_t len = f->len, want = (size_t)(data[2] | data[3] << 8), used;
     unsigned char *bytes = calloc(1, f->len + 65536);
 
     must(bytes != NULL);
     memcpy(bytes, f->bytes, f->len);
-    if (data[1] & CUT)
+    if (flags & CUT)
         len = want % (f->len + 1);
-    else if (data[1] & GROW)
+    else if (flags & GROW)
         len = f->len + want;
-    patch(bytes, len, data + INPUT_HEAD, size - INPUT_HEAD);
-    if (data[1] & MEND)
+    used = patch(bytes, len, data + INPUT_HEAD, size - INPUT_HEAD);
+    if (flags & MEND)
         mend(f, bytes, len);
     image_write(image, file, bytes, len);
     free(bytes);
+    return INPUT_HEAD + used;
+}
+
+static void forge(const uint8_t *data, size_t size, uint8_t not)
+{
+    for (size_t at = 0; size - at >= INPUT_HEAD;)
+        at += forge_one(data + at, size - at, data[at + 1] & (uint8_t)~not);
 }
 
 /* ---- every call ------------------------------------------------------- */
@@ -207,9 +220,11 @@ static volatile unsigned char sink;
 static void touch(kist_bytes b)
 {
     const unsigned char *p = b.data;
+    unsigned char all = 0;
 
     for (size_t i = 0; i < b.len; i++)
-        sink ^= p[i];
+        all ^= p[i];
+    sink = all;
 }
 
 static void read_key(kist_bank *bank, kist_bytes key)
@@ -290,7 +305,7 @@ static int open_image(kist_store **store, kist_bank **bank, uint32_t flags)
     kist_store_options opt = { .size = sizeof opt, .flags = flags };
     kist_bank_options how = { .size = sizeof how,
                               .verify = KIST_VERIFY_ALWAYS,
-                              .deadline_ms = 100 };
+                              .deadline_ms = 20 };
     int rc = kist_store_open(store, image->dir, &opt);
 
     *bank = NULL;
@@ -314,15 +329,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     flags = data[1];
     image_restore(image);
     if (flags & OPEN_FIRST) { /* below an open handle: then no shorter file */
-        uint8_t gentle[1024];
-        size_t n = size < sizeof gentle ? size : sizeof gentle;
         must_ok(open_image(&store, &bank, 0));
         read_key(bank, number(1));
-        memcpy(gentle, data, n);
-        gentle[1] &= (uint8_t)~CUT;
-        forge(gentle, n);
+        forge(data, size, CUT);
     } else {
-        forge(data, size);
+        forge(data, size, 0);
         if (open_image(&store, &bank, flags & READ_ONLY ? KIST_STORE_READONLY : 0) < 0) {
             close_image(store, bank);
             store = NULL;

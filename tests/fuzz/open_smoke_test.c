@@ -29,7 +29,8 @@ static size_t patch_bytes(struct rng *rng, uint8_t *out, size_t room)
     return n;
 }
 
-static size_t input_make(struct rng *rng, uint8_t *out)
+/* What is to happen to one file. */
+static size_t file_make(struct rng *rng, uint8_t *out, size_t room)
 {
     size_t size = INPUT_HEAD;
     uint64_t patches = rng_below(rng, 6);
@@ -38,14 +39,26 @@ static size_t input_make(struct rng *rng, uint8_t *out)
         out[i] = (uint8_t)rng_next(rng);
     if (rng_below(rng, 4) != 0)
         out[1] &= (uint8_t) ~(CUT | GROW);
-    while (patches-- > 0 && size + 20 < LONGEST) {
+    while (patches-- > 0 && size + 20 < room) {
         /* Most of what can be forged stands in the first pages. */
         uint64_t at = rng_below(rng, 2) ? rng_below(rng, 128) : rng_below(rng, 65536);
-        size_t n = patch_bytes(rng, out + size + 3, LONGEST - size - 3);
+        size_t n = patch_bytes(rng, out + size + 3, room - size - 3);
         out[size] = (uint8_t)at;
         out[size + 1] = (uint8_t)(at >> 8);
         out[size + 2] = (uint8_t)n;
         size += 3 + n;
+    }
+    return size;
+}
+
+/* Mostly one file, at times two. */
+static size_t input_make(struct rng *rng, uint8_t *out)
+{
+    size_t size = file_make(rng, out, LONGEST / 2);
+
+    if (rng_below(rng, 3) == 0) {
+        memset(out + size, 0, 3);
+        size += 3 + file_make(rng, out + size + 3, LONGEST - size - 3);
     }
     return size;
 }

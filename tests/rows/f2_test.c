@@ -384,16 +384,6 @@ static void choose_case(uint64_t index)
     f2.seed = mix(test_seed(), index);
 }
 
-/*
- * Not passed yet: a compaction whose sync fails, whose process is killed at
- * once, on a file system that puts older pages back. Acknowledged records that
- * were not synced can be damaged then without the bank being poisoned.
- */
-static bool is_open_gap(void)
-{
-    return f2.trigger == BY_COMPACT && f2.revert && f2.die_after >= 0;
-}
-
 static void run_index(uint64_t index, void *arg)
 {
     int done;
@@ -409,10 +399,6 @@ static void run_index(uint64_t index, void *arg)
     }
     choose_case(index);
     replay_place(1, 1);
-    if (is_open_gap()) {
-        tally_skip(f2.tally, 1, "open: compact, pages put back, process killed");
-        return;
-    }
     done = run_case();
     if (done != 0)
         tally_case(f2.tally);

@@ -234,6 +234,36 @@ TEST(a_syncing_word_left_by_a_dead_seat_is_found_when_closing)
     end();
 }
 
+/* The kernel put older pages back: what is left is read, but not written. */
+TEST(records_lost_in_a_sync_that_died_are_not_forgotten_when_opening)
+{
+    begin();
+    actor_must(&story.b, act_leave, 0, KIST_OK);
+    actor_must(&story.a, act_sync, 0, KIST_OK);
+    actor_must(&story.a, act_put, 5, KIST_OK);
+    *story.fault = (struct faulty){ .heap_only = true, .revert = true };
+    must(actor_do(&story.a, act_sync, 0) == ACTOR_DIED);
+    actor_must(&story.b, act_join, 0, KIST_OK);
+    actor_must(&story.b, act_put, 1, KIST_EPOISON);
+    actor_must(&story.b, act_sync, 0, KIST_EPOISON);
+    actor_must(&story.b, act_repair, 0, KIST_OK);
+    actor_must(&story.b, act_put, 1, KIST_OK);
+    actor_must(&story.b, act_sync, 0, KIST_OK);
+    end();
+}
+
+/* And by a repair, which reads all records and makes them durable. */
+TEST(a_syncing_word_left_by_a_dead_seat_is_found_by_a_repair)
+{
+    begin();
+    must(actor_do(&story.a, act_sync_and_die, 0) == ACTOR_DIED);
+    forget_last();
+    actor_must(&story.b, act_repair, 0, KIST_OK);
+    in_child(durable_body, NULL);
+    actor_must(&story.b, act_check, 0, 0);
+    end();
+}
+
 /* ---- waiting for another one's sync ----------------------------------- */
 
 static int stop_then_fail(int fd, uint32_t node)
