@@ -125,18 +125,24 @@ static int sync_files(struct core *c, uint64_t from, uint64_t tail)
     return rc;
 }
 
+/* Let go of `syncing`: it is 0 from here on, or the seat of a dead one again. */
+static void let_go(struct core *c, uint64_t seat)
+{
+    (void)shm_add(&c->live->synced, 1);
+    shm_publish(&c->live->syncing, seat);
+    (void)os_wake((uint32_t *)(void *)&c->live->synced);
+}
+
 /* Note what is durable now, and let go of `syncing`. */
 static void done(struct core *c, uint64_t tail)
 {
     if (tail > shm_peek(&c->live->durable))
         shm_publish(&c->live->durable, tail); /* pairs with sync_to() */
-    (void)shm_add(&c->live->synced, 1);
-    shm_publish(&c->live->syncing, 0);
-    (void)os_wake((uint32_t *)(void *)&c->live->synced);
+    let_go(c, 0);
 }
 
-/* Holding `syncing`. `again`: a dead one held it before. */
-static int lead(kist_bank *h, struct core *c, bool again)
+/* Holding `syncing`. `dead`: the seat that held it before, and died; 0: none. */
+static int lead(kist_bank *h, struct core *c, uint64_t dead)
 {
     struct writer w;
     uint64_t from, tail;
@@ -145,7 +151,7 @@ static int lead(kist_bank *h, struct core *c, bool again)
     if (rc == KIST_OK && w.core != c) /* rebuilt meanwhile: start over there */
         write_end(&w);
     if (rc < 0 || w.core != c) {
-        done(c, 0);
+        let_go(c, dead); /* ⚑ nothing was synced: the dead one's still counts as failed */
         return rc;
     }
     from = shm_peek(&c->live->durable);
@@ -158,7 +164,7 @@ static int lead(kist_bank *h, struct core *c, bool again)
     }
     tail = w.state.tail;
     write_end(&w);
-    if (rc == KIST_OK && again)
+    if (rc == KIST_OK && dead != 0)
         rc = dirty_again(c, from, tail);
     if (rc == KIST_OK)
         rc = sync_files(c, from, tail);
@@ -191,7 +197,7 @@ static int sync_loop(kist_bank *h, uint64_t place)
     int rc;
 
     for (;;) {
-        uint64_t holder = 0;
+        uint64_t holder = 0, dead;
 
         rc = core_enter(h, &c);
         if (rc < 0)
@@ -201,10 +207,10 @@ static int sync_loop(kist_bank *h, uint64_t place)
         if (shm_read(&c->live->durable) >= place) /* pairs with done() */
             return KIST_OK;
         if (shm_cas(&c->live->syncing, &holder, c->seat.number))
-            rc = lead(h, c, false);
-        else if (holder != c->seat.number && seat_lives(c->lock_fd, holder) == 0 &&
+            rc = lead(h, c, 0);
+        else if ((dead = holder) != c->seat.number && seat_lives(c->lock_fd, dead) == 0 &&
                  shm_cas(&c->live->syncing, &holder, c->seat.number))
-            rc = lead(h, c, true); /* ⚑ the dead one's counts as failed */
+            rc = lead(h, c, dead); /* ⚑ the dead one's counts as failed */
         else
             rc = follow(h, c, holder, deadline);
         if (rc < 0)
