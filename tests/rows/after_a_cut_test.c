@@ -401,10 +401,10 @@ static int get_rc(uint32_t key)
     return rc;
 }
 
-static void open_damaged(uint32_t key)
+static void open_damaged(uint32_t key, enum disk_mode mode)
 {
     cut_at(log_count(cut.log));
-    disk_pick(cut.disk, DISK_KEPT, 0);
+    disk_pick(cut.disk, mode, 0);
     disk_world(cut.disk, &cut.world);
     damage_value(key);
     build();
@@ -421,7 +421,7 @@ TEST(bad_record_below_a_mark_is_corruption_above_it_a_torn_tail)
 
     /* In the first batch, of which the second sync's mark says it is durable:
      * that record is damaged, and all the others are as good as before. */
-    open_damaged(2);
+    open_damaged(2, DISK_KEPT);
     must_ok(kist_stat(cut.w.bank, &stats));
     must(stats.damaged_bytes > 0);
     for (uint32_t k = 0; k < 3 * BATCH; k++)
@@ -431,7 +431,7 @@ TEST(bad_record_below_a_mark_is_corruption_above_it_a_torn_tail)
 
     /* In the last one, behind every mark: the tail is cut there, without a
      * word about damage. */
-    open_damaged(2 * BATCH + 2);
+    open_damaged(2 * BATCH + 2, DISK_KEPT);
     must_ok(kist_stat(cut.w.bank, &stats));
     must(stats.damaged_bytes == 0);
     for (uint32_t k = 0; k < 3 * BATCH; k++)
@@ -460,7 +460,7 @@ TEST(damage_to_what_cleaning_has_moved_is_no_torn_tail)
         if (oracle_value(cut.o, bad, cut.o->now.version[bad], value) < 16)
             continue;
         tried++;
-        open_damaged(bad);
+        open_damaged(bad, DISK_LOST); /* a mark that was not synced is no help */
         for (uint32_t k = 0; k < rolling.keys; k++)
             must_rc(get_rc(k), k == bad ? KIST_ECORRUPT : KIST_OK);
         work_close_quietly(&cut.w);
