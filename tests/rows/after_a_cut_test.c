@@ -4,6 +4,7 @@
  * that case needs. (K1 and P1 try everything at random; these say which rule
  * it is that was broken.)
  */
+#include "bank/core.h"
 #include "seam/check.h"
 #include "seam/disk.h"
 #include "seam/plan.h"
@@ -590,13 +591,45 @@ TEST(without_a_witness_of_the_mount_it_is_rebuilt)
 
 /* ---- segments made ahead ---------------------------------------------- */
 
+/* A key whose next value has a length between these. */
+static uint32_t key_of_length(const struct work *w, size_t least, size_t most)
+{
+    for (uint32_t k = 0; k < w->o->keys; k++) {
+        size_t len = oracle_value_len(w->o, k, w->o->version + 1);
+
+        if (len >= least && len <= most)
+            return k;
+    }
+    abort();
+}
+
+static bool has_prepared(const struct work *w)
+{
+    const struct live *l = atomic_load(&w->bank->bank->core)->live;
+
+    return shm_peek(&l->prepared) > shm_peek(&l->newest);
+}
+
+/* One handle makes segments ahead, the other one does not: so nothing syncs
+ * the directory behind it when it passes one over. */
 static void script_pass_over(struct work *w)
 {
+    kist_bank_options opt = { .size = sizeof opt, .durability = KIST_DURABILITY_ALWAYS };
+    kist_bank *lazy, *eager;
+
     must_ok(work_open(w));
-    for (uint32_t i = 0; i < 60; i++) {
-        must_ok(work_put(w, i % w->o->keys));
-        if (i % 20 == 10)
-            must_ok(work_sync(w));
+    lazy = w->bank;
+    must_ok(kist_bank_open(&eager, w->store, w->made.name, &opt));
+    for (int round = 0; round < 3; round++) {
+        w->bank = lazy;
+        do
+            must_ok(work_put(w, key_of_length(w, 20000, 100000)));
+        while (!has_prepared(w));
+        w->bank = eager;
+        must_ok(work_put(w, key_of_length(w, 1 << 20, VALUE_MOST)));
+        must_ok(work_sync(w));
+        must_ok(work_put(w, key_of_length(w, 8, 100000)));
+        must_ok(work_sync(w));
     }
 }
 
@@ -614,23 +647,29 @@ TEST(a_prepared_segment_that_was_passed_over_is_void)
 {
     const struct plan plan = { "passed over",
                                { "bank", 1 << 20, KIST_DURABILITY_NONE, KIST_VERIFY_ALWAYS },
-                               8,
+                               200,
                                100000,
                                VALUE_MOST,
-                               4,
+                               8,
                                NULL,
                                0 };
     int unlinked = 0, there_again = 0;
 
     record(&plan, script_pass_over, test_seed());
     for (uint64_t i = 0; i < log_count(cut.log); i++) {
-        uint64_t step = 1 + (log_count(cut.log) - i) / 8;
+        uint32_t op = 0;
 
         if (log_event(cut.log, i)->kind != LOG_UNLINK ||
             !is_heap(cut.log, log_event(cut.log, i)->node))
             continue;
         unlinked++;
-        for (uint64_t end = i + 1; end <= log_count(cut.log); end += step) {
+        while (cut.o->op[op].end <= i)
+            op++;
+        for (uint32_t last = op + 6; op < last && op < cut.o->ops; op++) {
+            uint64_t end = cut.o->op[op].end + 1; /* behind its end: a sync counts then */
+
+            if (end > log_count(cut.log))
+                break;
             cut_at(end);
             pick(DISK_KEPT, 0);
             must_be_a_prefix(end, 2, 1);

@@ -17,13 +17,19 @@ static void put_alone(kist_bank *bank, uint64_t version)
     must_ok(kist_put(bank, number(1), (kist_bytes){ buf, LEN }));
 }
 
+/* By the short way of a get, and by the other one. */
 static uint64_t version_in(kist_bank *bank)
 {
-    uint64_t version;
+    uint64_t version, viewed;
+    kist_bytes value;
     kist_view *view;
 
+    must_ok(kist_read_begin());
+    must_ok(kist_get(bank, number(1), &value));
+    must(value_check(value, 1, &version));
+    kist_read_end();
     must_ok(kist_get_view(bank, number(1), &view));
-    must(value_check(kist_view_bytes(view), 1, &version));
+    must(value_check(kist_view_bytes(view), 1, &viewed) && viewed == version);
     kist_view_release(view);
     return version;
 }

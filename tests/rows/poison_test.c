@@ -443,15 +443,23 @@ TEST(a_process_that_leaves_others_behind_takes_no_pending_error_along)
  * put through it must go to the new ones (the word `retired`). */
 TEST(puts_after_a_repair_by_another_process_never_go_to_orphans)
 {
+    struct actor *who[3] = { &story.a, &story.b }, later;
+
     begin();
     actor_must(&story.b, act_repair, 0, KIST_OK);
-    for (uint32_t k = 0; k < 8; k++)
-        actor_must(k % 2 ? &story.a : &story.b, act_put, k, KIST_OK);
+    later = actor_start(&story.w); /* has the new files only */
+    who[2] = &later;
+    actor_must(&later, act_join, 0, KIST_OK);
+    for (uint32_t k = 0; k < 9; k++) {
+        actor_must(who[k % 3], act_put, k, KIST_OK);
+        for (int i = 0; i < 3; i++)
+            actor_must(who[i], act_check, 0, 0);
+    }
     actor_must(&story.a, act_sync, 0, KIST_OK);
-    actor_must(&story.a, act_check, 0, 0);
-    actor_must(&story.b, act_check, 0, 0);
-    actor_kill(&story.a);
-    actor_kill(&story.b);
+    for (int i = 0; i < 3; i++) {
+        actor_must(who[i], act_check, 0, 0);
+        actor_kill(who[i]);
+    }
     story.a = actor_start(&story.w);
     actor_must(&story.a, act_join, 0, KIST_OK);
     actor_must(&story.a, act_check, 0, 0);
