@@ -168,6 +168,102 @@ TEST(a_writer_killed_while_it_displaces_a_key_leaves_it_once_or_not_at_all)
     must(at > 10);
 }
 
+/* ---- a split ---------------------------------------------------------- */
+
+enum { LAST_STORES = 80 };
+
+/* The same at each call, so that the same put splits in each bank. */
+static uint64_t random_state;
+
+static int same_random(void *buf, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        ((uint8_t *)buf)[i] = (uint8_t)(random_state = mix(random_state, i));
+    return 0;
+}
+
+static struct fixture fixture_with(uint64_t keys)
+{
+    struct fixture f;
+
+    random_state = 1;
+    os_seam.random = same_random;
+    f = fixture_open();
+    os_seam.random = os_real_random;
+    for (uint64_t key = 0; key < keys; key++)
+        put_version(f.bank, key, 1);
+    return f;
+}
+
+static unsigned depth_of(const kist_bank *bank)
+{
+    const struct core *c = atomic_load(&bank->bank->core);
+    const struct hash_index *ix = atomic_load(&c->index);
+
+    return root_depth(shm_read(&((const struct hash_file *)ix->base)->root));
+}
+
+/* The key whose put makes two blocks of one; *total: the stores it makes. */
+static uint64_t first_to_split(uint64_t *total)
+{
+    struct fixture f = fixture_with(0);
+    uint64_t key = 0;
+
+    die_at = 0;
+    shm_seam = count_and_die;
+    for (; depth_of(f.bank) == 0; key++) {
+        stores = 0;
+        put_version(f.bank, key, 1);
+        *total = stores;
+    }
+    shm_seam = NULL;
+    fixture_close(&f);
+    return key - 1;
+}
+
+/* The directory's entries are exchanged one by one: whoever takes over
+ * finishes that, or keys of one half are lost with the next split. */
+TEST(a_writer_killed_while_it_splits_a_block_leaves_an_index_that_is_whole)
+{
+    uint64_t total = 0, key = first_to_split(&total);
+
+    must(total > LAST_STORES);
+    for (die_at = total - LAST_STORES; die_at <= total; die_at++) {
+        struct fixture f = fixture_with(key);
+        struct displacing d = { f.dir, key };
+        int status = child_wait(child_start(put_and_die, &d));
+
+        test_case = die_at;
+        must(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        put_version(f.bank, key, 2); /* takes over */
+        must_verify(f.bank);
+        for (uint64_t k = 0; k <= key; k++)
+            must_be_at(f.bank, k, k == key ? 2 : 1);
+        must(walked(f.bank) == key + 1);
+        fixture_close(&f);
+    }
+    test_case = 0;
+}
+
+/* Another process has made the file longer than this one has it mapped. */
+TEST(an_index_that_somebody_else_has_grown_is_not_taken_for_damaged)
+{
+    struct fixture f = fixture_open();
+    kist_store *store = open_store(f.dir); /* with maps of its own */
+    kist_bank *bank = open_bank(store, "bank");
+    kist_stats stats = { .size = sizeof stats };
+
+    for (uint64_t key = 0; key < 5000; key++)
+        put_version(f.bank, key, 1);
+    must_ok(kist_stat(bank, &stats));
+    must(stats.index_depth > 0);
+    must_verify(bank);
+    must(walked(bank) == 5000);
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+    fixture_close(&f);
+}
+
 /* ---- pages used again ------------------------------------------------- */
 
 enum { CANDIDATES = 60000, BUCKET_BITS = 16 + HASH_LG, FEW = 400, MORE = 6000 };
