@@ -98,14 +98,26 @@ static uint64_t held_bytes(const struct core *c)
     return bytes;
 }
 
+/* hash_check(), with all that other processes have added to the file. */
+static bool check_index(struct core *c, struct hash_facts *facts)
+{
+    bool whole;
+
+    do
+        whole = hash_check(atomic_load_explicit(&c->index, memory_order_acquire), facts);
+    while (!whole && core_refresh_index(c) == 1);
+    return whole;
+}
+
 static void fill_stats(struct core *c, int dir, const struct state *s, kist_stats *out)
 {
-    const struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_acquire);
+    const struct hash_index *ix;
     uint64_t durable = shm_read(&c->live->durable);
     struct hash_facts facts = { 0 };
     int64_t writers = c->lock_fd < 0 ? 0 : seat_count(c->lock_fd);
 
-    (void)hash_check(ix, &facts);
+    (void)check_index(c, &facts);
+    ix = atomic_load_explicit(&c->index, memory_order_acquire);
     *out = (kist_stats){
         .size = out->size,
         .index_depth = facts.depth,
@@ -282,10 +294,8 @@ static bool index_holds(struct core *c)
         uint64_t splits = shm_read(&((struct hash_file *)ix->base)->splits);
         struct hash_facts facts;
 
-        if (hash_check(ix, &facts) || shm_read(&c->live->intent) != 0)
+        if (check_index(c, &facts) || shm_read(&c->live->intent) != 0)
             return true;
-        if (core_refresh_index(c) == 1) /* another process made it longer */
-            continue;
         if (failed_at == splits)
             return false;
         failed_at = splits;

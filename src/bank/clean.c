@@ -376,11 +376,12 @@ static int move_all(struct cleaning *cl)
 /* Does any slot lead into segment N? Holding the lock word. */
 static bool is_led_to(struct core *c, uint64_t n)
 {
+    int rc = core_refresh_index(c); /* another process may have grown it */
     const struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_relaxed);
     uint64_t newest = shm_peek(&c->live->newest), *slots;
     struct hash_cursor cursor = { 0 };
     size_t cap = HASH_CURSOR_SLOTS, got;
-    bool found = false;
+    bool found = rc < 0;
 
     slots = os_alloc(cap * sizeof *slots);
     while (slots && !found && !cursor.done) {

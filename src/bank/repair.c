@@ -139,10 +139,15 @@ int repair(struct core *c)
     rc = core_follow_index(c, false);
     if (rc < 0)
         return rc;
-    if (shm_read(&l->intent)) /* pairs with owner_intent() */
+    if (shm_read(&l->intent)) { /* pairs with owner_intent() */
+        rc = core_refresh_index(c); /* the dead one may have grown the file for it */
+        if (rc < 0)
+            return err_os(rc, c->bank->name, "kist.index", "map the index");
         hash_finish(atomic_load_explicit(&c->index, memory_order_relaxed),
                     shm_peek(&l->intent_old), shm_peek(&l->intent_prefix),
                     shm_peek(&l->intent_lo), shm_peek(&l->intent_hi));
+    }
+    rc = KIST_OK;
     shm_publish(&l->intent, 0);
 
     w = (struct walk){ .core = c, .at = s.tail, .newest = shm_read(&l->newest) };

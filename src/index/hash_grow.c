@@ -354,11 +354,10 @@ void hash_finish(struct hash_index *ix, uint64_t old_entry, uint64_t prefix, uin
     uint64_t root = shm_peek(&file_of(ix)->root);
     unsigned depth = root_depth(root), covers = entry_depth(old_entry);
     shm_word *dir = (shm_word *)(ix->base + root_offset(root));
-    uint64_t n;
+    uint64_t len = atomic_load_explicit(&ix->len, memory_order_acquire), n;
 
     if (covers > depth || depth > HASH_DEPTH_MAX || prefix >> covers != 0 ||
-        root_offset(root) >= ix->map.len ||
-        ix->map.len - root_offset(root) < UINT64_C(8) << depth)
+        root_offset(root) >= len || len - root_offset(root) < UINT64_C(8) << depth)
         return; /* no intent of ours (I5) */
     n = UINT64_C(1) << (depth - covers);
     for (uint64_t i = 0; i < n; i++) /* release: pairs with hash_block_of */

@@ -4,6 +4,7 @@
  * that case needs. (K1 and P1 try everything at random; these say which rule
  * it is that was broken.)
  */
+#include "bank/core.h"
 #include "seam/check.h"
 #include "seam/disk.h"
 #include "seam/plan.h"
@@ -12,6 +13,7 @@
 #include "seam/secondlife.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 /* Records of one size: what is written after a cut fits into the hole. */
 static const struct plan even = {
@@ -374,6 +376,7 @@ static void damage_value(uint32_t key)
 {
     static uint8_t value[VALUE_MOST];
     size_t len = oracle_value(cut.o, key, cut.o->now.version[key], value);
+    bool found = false;
 
     must(len >= 8);
     for (uint32_t node = 0; node < cut.world.files; node++) {
@@ -382,10 +385,10 @@ static void damage_value(uint32_t key)
 
         if (at) {
             at[len / 2] ^= 4;
-            return;
+            found = true;
         }
     }
-    test_fail(__FILE__, __LINE__, "the value stands in a heap file", "is false");
+    must(found);
 }
 
 static int get_rc(uint32_t key)
@@ -399,10 +402,10 @@ static int get_rc(uint32_t key)
     return rc;
 }
 
-static void open_damaged(uint32_t key)
+static void open_damaged(uint32_t key, enum disk_mode mode)
 {
     cut_at(log_count(cut.log));
-    disk_pick(cut.disk, DISK_KEPT, 0);
+    disk_pick(cut.disk, mode, 0);
     disk_world(cut.disk, &cut.world);
     damage_value(key);
     build();
@@ -419,7 +422,7 @@ TEST(bad_record_below_a_mark_is_corruption_above_it_a_torn_tail)
 
     /* In the first batch, of which the second sync's mark says it is durable:
      * that record is damaged, and all the others are as good as before. */
-    open_damaged(2);
+    open_damaged(2, DISK_KEPT);
     must_ok(kist_stat(cut.w.bank, &stats));
     must(stats.damaged_bytes > 0);
     for (uint32_t k = 0; k < 3 * BATCH; k++)
@@ -429,12 +432,60 @@ TEST(bad_record_below_a_mark_is_corruption_above_it_a_torn_tail)
 
     /* In the last one, behind every mark: the tail is cut there, without a
      * word about damage. */
-    open_damaged(2 * BATCH + 2);
+    open_damaged(2 * BATCH + 2, DISK_KEPT);
     must_ok(kist_stat(cut.w.bank, &stats));
     must(stats.damaged_bytes == 0);
     for (uint32_t k = 0; k < 3 * BATCH; k++)
         must_rc(get_rc(k), k < 2 * BATCH + 2 ? KIST_OK : KIST_MISS);
     must(check_read(&cut.w, &seen) && check_verify(&cut.w, &seen));
+    work_close_quietly(&cut.w);
+}
+
+static void script_moved(struct work *w)
+{
+    must_ok(work_open(w));
+    for (uint32_t i = 0; i < 2 * w->o->keys; i++)
+        must_ok(work_put(w, i * 5 % w->o->keys));
+    must_ok(work_compact(w));
+}
+
+/* What cleaning has copied is the only copy: a mark vouches for it before the
+ * other one goes, or damage to it would take along what lies behind. */
+TEST(damage_to_what_cleaning_has_moved_is_no_torn_tail)
+{
+    uint8_t value[1024];
+    uint32_t tried = 0;
+
+    record(&rolling, script_moved, test_seed());
+    for (uint32_t bad = 0; bad < rolling.keys; bad++) {
+        if (oracle_value(cut.o, bad, cut.o->now.version[bad], value) < 16)
+            continue;
+        tried++;
+        open_damaged(bad, DISK_LOST); /* a mark that was not synced is no help */
+        for (uint32_t k = 0; k < rolling.keys; k++)
+            must_rc(get_rc(k), k == bad ? KIST_ECORRUPT : KIST_OK);
+        work_close_quietly(&cut.w);
+    }
+    must(tried > 10);
+}
+
+/* ---- sequences -------------------------------------------------------- */
+
+/* Somebody may remember a number that belongs to a record which was cut: it
+ * must not come to mean another value (kist_put_if_sequence). */
+TEST(sequences_go_on_above_all_that_were_given)
+{
+    char key[KEY_MOST];
+    kist_meta meta;
+
+    record(&even, script_long_tail, test_seed());
+    cut_at(log_count(cut.log));
+    pick(DISK_LOST, 0);
+    replay_place(2, 1);
+    must_ok(work_open_bank(&cut.w, 0, 0));
+    must_ok(work_put(&cut.w, 1));
+    must_ok(kist_get_meta(cut.w.bank, (kist_bytes){ key, oracle_key(cut.o, 1, key) }, &meta));
+    must(meta.sequence > cut.o->ops); /* each operation took one at most */
     work_close_quietly(&cut.w);
 }
 
@@ -505,35 +556,129 @@ TEST(same_boot_id_but_remounted_is_rebuilt)
     work_close_quietly(&cut.w);
 }
 
-/* Where no mount can be told from the next, nothing but the heap counts. */
+/* Dies with the bank open. */
+static void put_and_die(void *arg)
+{
+    (void)arg;
+    must_ok(work_open_bank(&cut.w, 0, 0));
+    must_ok(work_put(&cut.w, 1));
+    _exit(0);
+}
+
+/* Where no mount can be told from the next, nothing but the heap counts: also
+ * when it could not be told at the last opening either. */
 TEST(without_a_witness_of_the_mount_it_is_rebuilt)
 {
+    kist_stats stats = { .size = sizeof stats };
+    uint64_t first;
+
     record(&even, script_long_tail, test_seed());
     cut_at(log_count(cut.log));
     pick(DISK_KEPT, 0);
     replay_place(1, 0);
     must_ok(work_open_bank(&cut.w, 0, 0));
     must(last_recovery() == KIST_RECOVERY_REBUILD);
+    must_ok(kist_stat(cut.w.bank, &stats));
+    first = stats.segments;
+    work_close_quietly(&cut.w);
+    in_child(put_and_die, NULL);
+    must_ok(work_open_bank(&cut.w, 0, 0));
+    must(last_recovery() == KIST_RECOVERY_REBUILD);
+    must_ok(kist_stat(cut.w.bank, &stats));
+    must(stats.segments > first); /* by another rebuild */
     work_close_quietly(&cut.w);
 }
 
 /* ---- segments made ahead ---------------------------------------------- */
 
+/* A key whose next value has a length between these. */
+static uint32_t key_of_length(const struct work *w, size_t least, size_t most)
+{
+    for (uint32_t k = 0; k < w->o->keys; k++) {
+        size_t len = oracle_value_len(w->o, k, w->o->version + 1);
+
+        if (len >= least && len <= most)
+            return k;
+    }
+    abort();
+}
+
+static bool has_prepared(const struct work *w)
+{
+    const struct live *l = atomic_load(&w->bank->bank->core)->live;
+
+    return shm_peek(&l->prepared) > shm_peek(&l->newest);
+}
+
+/* One handle makes segments ahead, the other one does not: so nothing syncs
+ * the directory behind it when it passes one over. */
+static void script_pass_over(struct work *w)
+{
+    kist_bank_options opt = { .size = sizeof opt, .durability = KIST_DURABILITY_ALWAYS };
+    kist_bank *lazy, *eager;
+
+    must_ok(work_open(w));
+    lazy = w->bank;
+    must_ok(kist_bank_open(&eager, w->store, w->made.name, &opt));
+    for (int round = 0; round < 3; round++) {
+        w->bank = lazy;
+        do
+            must_ok(work_put(w, key_of_length(w, 20000, 100000)));
+        while (!has_prepared(w));
+        w->bank = eager;
+        must_ok(work_put(w, key_of_length(w, 1 << 20, VALUE_MOST)));
+        must_ok(work_sync(w));
+        must_ok(work_put(w, key_of_length(w, 8, 100000)));
+        must_ok(work_sync(w));
+    }
+}
+
+static bool is_named(uint32_t node)
+{
+    for (size_t i = 0; i < cut.world.names; i++)
+        if (cut.world.name[i].node == node)
+            return true;
+    return false;
+}
+
 /* A large value does not fit into the segment that was made ahead, and gets a
  * later one: the one between is void, with whatever it holds. */
 TEST(a_prepared_segment_that_was_passed_over_is_void)
 {
-    const struct plan *ahead = plan_find("ahead");
-    uint64_t from, step;
+    const struct plan plan = { "passed over",
+                               { "bank", 1 << 20, KIST_DURABILITY_NONE, KIST_VERIFY_ALWAYS },
+                               200,
+                               100000,
+                               VALUE_MOST,
+                               8,
+                               NULL,
+                               0 };
+    int unlinked = 0, there_again = 0;
 
-    record(ahead, ahead->script, test_seed());
-    from = op_number(OP_PUT, 12)->begin;
-    step = (log_count(cut.log) - from) / 60 + 1;
-    for (uint64_t end = from; end <= log_count(cut.log); end += step) {
-        cut_at(end);
-        pick(DISK_KEPT, 0);
-        must_be_a_prefix(end, 2, 1);
-        pick(DISK_RANDOM, end);
-        must_be_a_prefix(end, 2, 1);
+    record(&plan, script_pass_over, test_seed());
+    for (uint64_t i = 0; i < log_count(cut.log); i++) {
+        uint32_t op = 0;
+
+        if (log_event(cut.log, i)->kind != LOG_UNLINK ||
+            !is_heap(cut.log, log_event(cut.log, i)->node))
+            continue;
+        unlinked++;
+        while (cut.o->op[op].end <= i)
+            op++;
+        for (uint32_t last = op + 6; op < last && op < cut.o->ops; op++) {
+            uint64_t end = cut.o->op[op].end + 1; /* behind its end: a sync counts then */
+
+            if (end > log_count(cut.log))
+                break;
+            cut_at(end);
+            pick(DISK_KEPT, 0);
+            must_be_a_prefix(end, 2, 1);
+            pick(DISK_BYTES, 0); /* its unlink is lost, unless that was synced */
+            there_again += is_named(log_event(cut.log, i)->node);
+            must_be_a_prefix(end, 2, 1);
+            pick(DISK_RANDOM, end);
+            must_be_a_prefix(end, 2, 1);
+        }
     }
+    must(unlinked > 0 && there_again > 0);
 }

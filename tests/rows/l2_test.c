@@ -338,6 +338,34 @@ TEST(a_holder_killed_at_any_store_is_followed_at_once)
     scene_end();
 }
 
+/* Or the word that a dead one left would seem to be held by whoever sits on
+ * its number now. */
+TEST(a_seats_number_is_never_given_twice)
+{
+    const struct operation *op = &operations[1];
+
+    scene_make();
+    kist_store *store = open_store(scene->dir);
+    kist_bank *bank = open_l2(store, SOON_MS);
+    uint64_t at = count_stores(bank, op) / 2 + 1;
+    for (int i = 0; i < 6; i++) {
+        int status;
+
+        fill_old(bank);
+        must_ok(kist_bank_close(bank)); /* each is alone, and the first to come */
+        reset(at, false);
+        tell_where(op->name, at);
+        row.cases++;
+        status = child_wait(child_start(hold, (void *)op));
+        must(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        bank = open_l2(store, SOON_MS);
+        must_ok(kist_put(bank, text("another"), text("key")));
+        (void)must_be_made_or_not(bank, op);
+    }
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+}
+
 /* Both leave the content as it is. */
 static void close_at_store(void *arg)
 {

@@ -412,21 +412,84 @@ TEST(a_bank_closed_as_idle_hears_of_an_error_that_comes_later)
     idle_story(false);
 }
 
+static void put_padded(kist_bank *bank, uint64_t key)
+{
+    char buf[400];
+
+    value_fill(buf, sizeof buf, key, 1);
+    must_ok(kist_put(bank, number(key), (kist_bytes){ buf, sizeof buf }));
+}
+
+/* The same for a segment that is full: what maps it keeps the inode, and with
+ * it the error, until it was synced. */
+TEST(a_full_segment_keeps_its_pending_error_until_it_is_synced)
+{
+    kist_bank_options bo = { .size = sizeof bo, .flags = KIST_BANK_CREATE, .segment_bytes = 4096 };
+    kist_store *store;
+    kist_bank *bank;
+
+    faulty_stop();
+    record_stop();
+    story.log = log_new();
+    story.fault = shared_memory(sizeof *story.fault);
+    story.root = tmp_dir(TMP_FAST);
+    record_start(story.log, story.root);
+    faulty_start(story.log, story.fault);
+    store = open_store(story.root);
+    must_ok(kist_bank_open(&bank, store, "full", &bo));
+    for (uint64_t key = 0; key < 40; key++) /* new keys, so that none is read */
+        put_padded(bank, key);
+    must(faulty_background("kist.heap.2") == 1);
+    must_rc(kist_sync(bank), KIST_EPOISON);
+    must_rc(kist_put(bank, text("more"), text("3")), KIST_EPOISON);
+    (void)kist_bank_close(bank);
+    (void)kist_store_close(store);
+    faulty_stop();
+    record_stop();
+    log_free(story.log);
+    free(story.root);
+}
+
+static int64_t act_background_fails(struct work *w, int64_t arg)
+{
+    (void)w, (void)arg;
+    return faulty_background("kist.heap");
+}
+
+/* A process stores much and closes the bank, which another one has open: with
+ * it goes what held the files. */
+TEST(a_process_that_leaves_others_behind_takes_no_pending_error_along)
+{
+    begin();
+    actor_must(&story.a, act_leave, 0, 0);
+    (void)actor_do(&story.b, act_background_fails, 0);
+    next_sync_is_no_lie();
+    end();
+}
+
 /* ---- repair by another process ---------------------------------------- */
 
 /* A handle that was open before maps files that are no bank any more: what is
  * put through it must go to the new ones (the word `retired`). */
 TEST(puts_after_a_repair_by_another_process_never_go_to_orphans)
 {
+    struct actor *who[3] = { &story.a, &story.b }, later;
+
     begin();
     actor_must(&story.b, act_repair, 0, KIST_OK);
-    for (uint32_t k = 0; k < 8; k++)
-        actor_must(k % 2 ? &story.a : &story.b, act_put, k, KIST_OK);
+    later = actor_start(&story.w); /* has the new files only */
+    who[2] = &later;
+    actor_must(&later, act_join, 0, KIST_OK);
+    for (uint32_t k = 0; k < 9; k++) {
+        actor_must(who[k % 3], act_put, k, KIST_OK);
+        for (int i = 0; i < 3; i++)
+            actor_must(who[i], act_check, 0, 0);
+    }
     actor_must(&story.a, act_sync, 0, KIST_OK);
-    actor_must(&story.a, act_check, 0, 0);
-    actor_must(&story.b, act_check, 0, 0);
-    actor_kill(&story.a);
-    actor_kill(&story.b);
+    for (int i = 0; i < 3; i++) {
+        actor_must(who[i], act_check, 0, 0);
+        actor_kill(who[i]);
+    }
     story.a = actor_start(&story.w);
     actor_must(&story.a, act_join, 0, KIST_OK);
     actor_must(&story.a, act_check, 0, 0);

@@ -18,7 +18,7 @@
 #include "seam/log.h"
 #include "support.h"
 
-enum { KEYS_MAX = 1024, OPS_MAX = 1 << 16, VALUE_MOST = 1 << 18 };
+enum { KEYS_MAX = 1024, OPS_MAX = 1 << 16, VALUE_MOST = 3 << 19 };
 
 enum op_kind {
     OP_OPEN, /* the bank is made if it is missing */

@@ -179,7 +179,7 @@ const struct plan plans[] = {
     { "compact always", HASH("bank", 4096, ALWAYS), 20, 250, 0, 0, script_compact, 0 },
     { "reopen", HASH("bank", 4096, NONE), 16, 120, 0, 0, script_reopen, 0 },
     { "drop", HASH("x/y", 4096, NONE), 16, 120, 0, 0, script_drop, 0 },
-    { "ahead", HASH("bank", 65536, NONE), 16, 60000, 130000, 3, script_ahead, 10 },
+    { "ahead", HASH("bank", 1 << 20, NONE), 16, 60000, 130000, 3, script_ahead, 10 },
 };
 const size_t plan_count = sizeof plans / sizeof *plans;
 

@@ -1,9 +1,12 @@
 /* Reading: sections, borrowed gets, copies, many keys at once, metadata. */
 #include "support.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 static bool is_text(kist_bytes got, const char *want)
 {
@@ -285,4 +288,178 @@ TEST(each_level_of_verification_reads_what_was_put)
         kist_read_end();
         fixture_close(&f);
     }
+}
+
+/* ---- damage ----------------------------------------------------------- */
+
+enum { DAMAGED_LEN = 300, LARGE_LEN = 200000, SEGMENT = 4096, HEADER = 40, LEN_AT = 32 };
+
+/* A file of the heap, below an open bank or a closed one. */
+static int open_heap(const struct fixture *f, uint64_t n)
+{
+    char name[40];
+    char *path;
+    int fd;
+
+    (void)snprintf(name, sizeof name, "bank/kist.heap.%d", (int)n);
+    path = path_join(f->dir, name);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    free(path);
+    return fd;
+}
+
+/* Where the bytes stand in the heap; the file is *fd. */
+static off_t find_in_heap(const struct fixture *f, const void *bytes, size_t len, int *fd)
+{
+    static char content[1 << 20];
+    void *at;
+
+    for (uint64_t n = 1; n < 20; n++) {
+        ssize_t got;
+
+        *fd = open_heap(f, n);
+        if (*fd < 0)
+            continue;
+        got = pread(*fd, content, sizeof content, 0);
+        at = got > 0 ? memmem(content, (size_t)got, bytes, len) : NULL;
+        if (at)
+            return (char *)at - content;
+        (void)close(*fd);
+    }
+    test_fail(__FILE__, __LINE__, "the bytes stand in the heap", "is false");
+    return -1;
+}
+
+static void flip(int fd, off_t at)
+{
+    char byte;
+
+    must(pread(fd, &byte, 1, at) == 1);
+    byte ^= 0x10;
+    must(pwrite(fd, &byte, 1, at) == 1);
+}
+
+static void close_bank(struct fixture *f)
+{
+    must_ok(kist_bank_close(f->bank));
+    f->bank = NULL;
+}
+
+static void open_again(struct fixture *f, uint32_t verify)
+{
+    kist_bank_options opt = { .size = sizeof opt, .verify = verify };
+
+    must_ok(kist_bank_open(&f->bank, f->store, "bank", &opt));
+}
+
+static void every_get_must_say(kist_bank *bank, kist_bytes key, int want)
+{
+    static char buf[LARGE_LEN];
+    kist_bytes value;
+    kist_view *view;
+    size_t len;
+    int rc;
+
+    must_ok(kist_read_begin());
+    must_rc(kist_get(bank, key, &value), want);
+    must(kist_get_many(bank, &key, 1, &value, &rc) == (want == KIST_OK));
+    must_rc(rc, want);
+    kist_read_end();
+    must_rc(kist_get_view(bank, key, &view), want);
+    kist_view_release(view);
+    must_rc(kist_get_copy(bank, key, buf, sizeof buf, &len), want);
+}
+
+/* Header, key, chunk sums, value: a bit of each, one at a time. */
+static void damage_everywhere(size_t value_len, uint32_t verify)
+{
+    const char *key = "a key that stands nowhere else";
+    size_t key_len = strlen(key), sums = value_len > SEGMENT ? 8 * ((value_len + 65535) / 65536) : 0;
+    const off_t parts[] = { -HEADER, -HEADER + 8, -HEADER + LEN_AT, -HEADER + 38, -1, 0,
+                            (off_t)key_len - 1, (off_t)key_len, (off_t)(key_len + sums),
+                            (off_t)(key_len + sums + value_len / 2),
+                            (off_t)(key_len + sums + value_len - 1) };
+    struct fixture f = fixture_open();
+    char *value = malloc(value_len);
+
+    value_fill(value, value_len, 1, 1);
+    must_ok(kist_put(f.bank, text(key), (kist_bytes){ value, value_len }));
+    close_bank(&f);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        int fd;
+        off_t at = find_in_heap(&f, key, key_len, &fd) + parts[i];
+
+        test_case = i + 1;
+        open_again(&f, verify);
+        flip(fd, at);
+        every_get_must_say(f.bank, text(key), KIST_ECORRUPT);
+        if (sums == 0 || parts[i] < (off_t)key_len) { /* else the value is not read */
+            must_rc(kist_put_if_sequence(f.bank, text(key), text("new"), 0), KIST_ECORRUPT);
+            must_rc(kist_get_or_insert(f.bank, text(key), text("new"), NULL), KIST_ECORRUPT);
+        }
+        flip(fd, at);
+        every_get_must_say(f.bank, text(key), KIST_OK);
+        (void)close(fd);
+        close_bank(&f);
+    }
+    test_case = 0;
+    open_again(&f, verify);
+    fixture_close(&f);
+    free(value);
+}
+
+/* Of the key too: there the record looks like another key's. */
+TEST(damage_to_any_part_of_a_record_is_an_error_and_no_miss)
+{
+    damage_everywhere(DAMAGED_LEN, KIST_VERIFY_FIRST);
+    damage_everywhere(DAMAGED_LEN, KIST_VERIFY_ALWAYS);
+    damage_everywhere(LARGE_LEN, KIST_VERIFY_FIRST);
+    damage_everywhere(LARGE_LEN, KIST_VERIFY_ALWAYS);
+}
+
+/* An old record of the same key, whole and of the same length, has come to
+ * where the newest belongs: a write that went astray. */
+TEST(a_record_in_another_ones_place_is_damage)
+{
+    struct fixture f = fixture_open();
+    char value[2][DAMAGED_LEN], record[HEADER + 3 + DAMAGED_LEN];
+    off_t from, to;
+    int fd;
+
+    for (uint64_t i = 0; i < 2; i++) {
+        value_fill(value[i], DAMAGED_LEN, 1, i);
+        must_ok(kist_put(f.bank, text("key"), (kist_bytes){ value[i], DAMAGED_LEN }));
+    }
+    close_bank(&f);
+    to = find_in_heap(&f, value[1], DAMAGED_LEN, &fd) - 3 - HEADER;
+    (void)close(fd);
+    from = find_in_heap(&f, value[0], DAMAGED_LEN, &fd) - 3 - HEADER;
+    must(pread(fd, record, sizeof record, from) == sizeof record);
+    must(pwrite(fd, record, sizeof record, to) == sizeof record);
+    (void)close(fd);
+    open_again(&f, KIST_VERIFY_FIRST);
+    every_get_must_say(f.bank, text("key"), KIST_ECORRUPT);
+    fixture_close(&f);
+}
+
+/* Nothing is promised of the bytes then, but that they are in the file. */
+TEST(a_length_that_leads_out_of_the_file_is_an_error_where_nothing_is_verified)
+{
+    struct fixture f = fixture_open();
+    uint32_t len = SEGMENT; /* the file is as long as that */
+    off_t at;
+    int fd;
+
+    put_text(f.bank, "key of one record", "value");
+    close_bank(&f);
+    at = find_in_heap(&f, "key of one record", 17, &fd) - HEADER + LEN_AT;
+    for (int i = 0; i < 3; i++, len = i == 1 ? 1u << 20 : UINT32_MAX) {
+        must(pwrite(fd, &len, sizeof len, at) == sizeof len);
+        open_again(&f, KIST_VERIFY_NEVER);
+        every_get_must_say(f.bank, text("key of one record"), KIST_ECORRUPT);
+        close_bank(&f);
+    }
+    (void)close(fd);
+    open_again(&f, KIST_VERIFY_NEVER);
+    fixture_close(&f);
 }
