@@ -283,22 +283,24 @@ static int verify_one(struct verifying *v, uint64_t *n, uint64_t *newest)
 }
 
 /* H1 and H2. While a split exchanges entries, or where a writer died doing so,
- * H2 does not hold, and `intent` says so. One that ended during our look can't
- * be told from damage: look again, unless nothing was split since. */
+ * H2 does not hold, and `intent` says so, unless it ended during the look. Each
+ * is counted before it begins: what three looks find that end with the same
+ * count is damage, since the third met none. */
 static bool index_holds(struct core *c)
 {
-    uint64_t failed_at = UINT64_MAX;
+    uint64_t splits, last = UINT64_MAX;
+    int same = 0;
 
     for (int i = 0; i < READ_TRIES; i++) {
-        const struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_acquire);
-        uint64_t splits = shm_read(&((struct hash_file *)ix->base)->splits);
         struct hash_facts facts;
 
         if (check_index(c, &facts) || shm_read(&c->live->intent) != 0)
             return true;
-        if (failed_at == splits)
+        splits = hash_splits(atomic_load_explicit(&c->index, memory_order_acquire));
+        same = splits == last ? same + 1 : 0;
+        last = splits;
+        if (same == 2)
             return false;
-        failed_at = splits;
     }
     return true; /* splits without end */
 }

@@ -314,7 +314,9 @@ static int move_group(struct cleaning *cl)
     if (rc < 0)
         return rc;
     seg = core_segment(w.core, cl->n);
-    if (!seg)
+    if (!ring_entry(w.core, cl->n)) /* what it holds speaks of nothing any more */
+        rc = -ENOENT;
+    else if (!seg)
         rc = core_map_segment(w.core, cl->n, &seg);
     cl->is_oldest = !cl->keeps_all && shm_peek(&w.core->live->oldest) == cl->n;
     if (cl->giving_up && cl->is_oldest)

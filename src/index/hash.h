@@ -337,4 +337,10 @@ struct hash_facts {
 /* Prove H1 and H2, and gather facts. False: damaged. */
 bool hash_check(const struct hash_index *ix, struct hash_facts *out);
 
+/* Grows before each split and doubling of the directory. */
+static inline uint64_t hash_splits(const struct hash_index *ix)
+{
+    return shm_read(&((const struct hash_file *)ix->base)->splits);
+}
+
 #endif
