@@ -25,7 +25,6 @@ enum {
     DELETES_MOST = 128 << 10,
     AHEAD_FROM = 1 << 20,     /* smaller segments are made when needed */
     WRITE_WHOLE = 256 << 10,  /* up to here a record is put together first */
-    AHEAD_BYTES = 2 << 20,    /* pieces in which a file is written ahead */
     AHEAD_LEAST = 64 << 10,   /* when so much is left of the last one */
 };
 
@@ -553,23 +552,21 @@ static void store_parts(struct core *c, const struct record *head, const struct 
 }
 
 /*
- * The file ahead of the tail is written in zeros, a large piece at a time.
- * That converts a fallocated file's extents for many records at once, which
- * else each durable record's sync would have to; it gives the page cache large
- * folios, so that readers map it in large pages; and it costs less than the
- * faults that stores would take. It only saves time: errors are let pass.
+ * The file ahead of the tail is written in zeros, a large page at a time. That
+ * converts a fallocated file's extents for many records at once, which else
+ * each durable record's sync would have to; see os_write_zeros() for the rest.
+ * It only saves time: errors are let pass.
  */
 static void write_ahead(struct core *c, uint64_t tail)
 {
-    static const uint8_t zeros[AHEAD_BYTES];
     struct active *a = &c->active;
     uint64_t from = a->ahead > tail ? a->ahead : round_to_page(tail), len;
 
     if (tail + AHEAD_LEAST <= a->ahead || a->len < AHEAD_FROM || from >= a->len)
         return;
-    len = AHEAD_BYTES - from % AHEAD_BYTES; /* up to the next border */
+    len = OS_LARGE_PAGE - from % OS_LARGE_PAGE;
     len = a->len - from < len ? a->len - from : len;
-    (void)os_pwrite(a->fd, zeros, len, from); /* behind the tail: zeros already (S2) */
+    (void)os_write_zeros(a->fd, len, from); /* behind the tail: zeros already (S2) */
     a->ahead = from + len;
 }
 

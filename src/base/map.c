@@ -5,17 +5,15 @@
 
 #include <errno.h>
 
-enum { HUGE = 2 << 20 };
-
 static size_t round_up(size_t n, size_t unit)
 {
     return (n + unit - 1) / unit * unit;
 }
 
-/* Address space of `len` bytes, on a huge page's border when it is as large. */
+/* Address space of `len` bytes, on a large page's border when it is as large. */
 static int reserve(uint8_t **out, size_t len)
 {
-    size_t slack = len >= HUGE ? HUGE : 0;
+    size_t slack = len >= OS_LARGE_PAGE ? OS_LARGE_PAGE : 0;
     uint8_t *base, *at;
     void *p;
     int rc = os_map(&p, NULL, len + slack, OS_PROT_NONE, OS_MAP_RESERVE, -1, 0);
@@ -23,7 +21,7 @@ static int reserve(uint8_t **out, size_t len)
     if (rc < 0)
         return rc;
     base = p;
-    at = slack ? (uint8_t *)round_up((uintptr_t)base, HUGE) : base;
+    at = slack ? (uint8_t *)round_up((uintptr_t)base, OS_LARGE_PAGE) : base;
     if (at > base)
         (void)os_unmap(base, (size_t)(at - base));
     if (at + len < base + len + slack)

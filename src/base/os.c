@@ -627,6 +627,19 @@ int os_read_all(int fd, void *buf, size_t len, uint64_t off)
     return 0;
 }
 
+int os_write_zeros(int fd, uint64_t len, uint64_t off)
+{
+    static uint8_t zeros[OS_LARGE_PAGE]; /* not const: that would make the library larger by it */
+    int rc = 0;
+
+    for (uint64_t end = off + len, n; off < end && rc == 0; off += n) {
+        n = OS_LARGE_PAGE - off % OS_LARGE_PAGE;
+        n = end - off < n ? end - off : n;
+        rc = os_write_all(fd, zeros, n, off);
+    }
+    return rc;
+}
+
 int os_write_all(int fd, const void *buf, size_t len, uint64_t off)
 {
     while (len > 0) {

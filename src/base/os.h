@@ -147,6 +147,15 @@ enum { OS_LOCK_NONE = 1 };
 int os_read_all(int fd, void *buf, size_t len, uint64_t off);
 int os_write_all(int fd, const void *buf, size_t len, uint64_t off);
 
+/* A large page: what the kernel maps at once, where a file's page cache has it
+ * in one piece and the map begins on such a border. */
+#define OS_LARGE_PAGE (UINT64_C(2) << 20)
+
+/* Write zeros, up to each border of large pages at once: the page cache then
+ * holds these in one piece each (ext4 since Linux 6.16, XFS), and the faults
+ * that stores would take are spared. */
+int os_write_zeros(int fd, uint64_t len, uint64_t off);
+
 /* Threads. They are the C library's, not the kernel's, and stay out of the
  * table: no test needs to fail an uncontended mutex. */
 #include <pthread.h>

@@ -51,7 +51,23 @@ static size_t first_len(uint64_t expect)
     unsigned depth = depth_for(expect);
     uint64_t blocks = expect <= KEYS_IN_FIRST ? 0 : UINT64_C(1) << depth;
 
-    return (size_t)(1 + dir_pages(depth) + blocks) * HASH_PAGE;
+    return hash_file_len((size_t)(1 + dir_pages(depth) + blocks) * HASH_PAGE);
+}
+
+/* A large index ends on a border of large pages, and is written there, so that
+ * a search misses the TLB once less. */
+size_t hash_file_len(size_t len)
+{
+    return len < HASH_LARGE ? len : (len + OS_LARGE_PAGE - 1) / OS_LARGE_PAGE * OS_LARGE_PAGE;
+}
+
+int hash_allocate(int fd, size_t from, size_t to)
+{
+    int rc = os_allocate(fd, from, to - from);
+
+    if (rc == 0 && to >= HASH_LARGE)
+        (void)os_write_zeros(fd, to - from, from); /* only saves time */
+    return rc;
 }
 
 /* Write an empty index into zeroed memory of first_len(expect) bytes. */
@@ -108,7 +124,7 @@ int hash_create(struct hash_index **out, int dir, uint32_t mode, const uint8_t b
     rc = ix->fd = os_open_under(dir, name, OS_WRITE | OS_CREATE, mode);
     if (rc < 0)
         goto out;
-    rc = os_allocate(ix->fd, 0, len);
+    rc = hash_allocate(ix->fd, 0, len);
     if (rc < 0)
         goto out;
     rc = map_file(&ix->map, ix->fd, len, room_to_grow(len), OS_PROT_READ | OS_PROT_WRITE);

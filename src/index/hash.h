@@ -80,6 +80,7 @@ enum {
     HASH_DEPTH_MAX = 32,
     HASH_REACH = 4,          /* buckets that a key may be away, in a block of
                                 HASH_LG or less; larger ones have no bound */
+    HASH_LARGE = 4 << 20,    /* bytes from which on the file has large pages */
     HASH_NAME_MAX = 32,
     HASH_CURSOR_SLOTS = 512,
 };
@@ -271,6 +272,10 @@ int hash_create_private(struct hash_index **out, const uint8_t bank_id[16], uint
 /* Map an existing one; `fd` becomes the index's own. */
 int hash_open(struct hash_index **out, int fd, const uint8_t bank_id[16], uint64_t generation,
               bool writable);
+
+/* The length to give a file that shall have `len` bytes at least; and give it. */
+size_t hash_file_len(size_t len);
+int hash_allocate(int fd, size_t from, size_t to);
 
 /* Look at the file's size again. 1: there is more of it now, 0: there is not,
  * -ENOMEM: it has to be opened anew, it can't grow in place. */

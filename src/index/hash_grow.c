@@ -146,9 +146,9 @@ static int grow_file(struct hash_index *ix, uint64_t pages)
 
     if (more < pages)
         more = pages;
-    len = ix->map.len + (size_t)more * HASH_PAGE;
+    len = hash_file_len(ix->map.len + (size_t)more * HASH_PAGE);
     if (ix->fd >= 0) {
-        rc = os_allocate(ix->fd, ix->map.len, len - ix->map.len);
+        rc = hash_allocate(ix->fd, ix->map.len, len);
         if (rc < 0)
             return rc;
     }

@@ -72,7 +72,8 @@ static void begin(void)
 {
     locked = -1;
     child = 0;
-    started = over = false;
+    started = false;
+    over = false;
     os_seam.close = fork_before_close;
 }
 
