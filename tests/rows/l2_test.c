@@ -364,6 +364,7 @@ TEST(a_seats_number_is_never_given_twice)
     }
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
+    scene_end();
 }
 
 /* Both leave the content as it is. */
