@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { SUMS_ON_STACK = 64 };
+enum { SUMS_ON_STACK = 64, PREFETCH_MOST = 512, CACHE_LINE = 64 };
 
 /* What a write asks of the key's present record. */
 enum condition { ALWAYS, IF_ABSENT, IF_SEQUENCE };
@@ -159,6 +159,32 @@ static int publish(struct writer *w, struct change *ch, const struct found *old,
     return KIST_OK;
 }
 
+/* Ask for the lines that will be needed, so that one wait follows the other as
+ * seldom as may be: the key's bucket, while the locks are taken; ... */
+static void prefetch_bucket(kist_bank *h, uint64_t hash)
+{
+    struct core *c;
+    struct hash_block b;
+
+    if (kist_read_begin() < 0)
+        return;
+    c = core_ready(h);
+    if (c && hash_block_of(atomic_load_explicit(&c->index, memory_order_acquire), hash, &b))
+        __builtin_prefetch(&b.bucket[b.home]);
+    kist_read_end();
+}
+
+/* ... where the record will be, while the key is looked up. */
+static void prefetch_tail(const struct core *c, const struct state *s, uint64_t size)
+{
+    uint64_t at = place_offset(s->tail);
+
+    size = size < PREFETCH_MOST ? size : PREFETCH_MOST;
+    if (place_n(s->tail) == c->active.n && at + size <= c->active.len)
+        for (uint64_t i = 0; i < size; i += CACHE_LINE)
+            __builtin_prefetch(c->active.base + at + i, 1);
+}
+
 static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
 {
     struct found old = { 0 };
@@ -166,7 +192,10 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
     /* The old value is not read: only its lengths count. */
     uint32_t verify = ch->condition == ALWAYS ? VERIFY_OTHERS : w->handle->verify;
     bool live = false;
-    int rc = core_find(w->core, ch->entry.key, ch->entry.key_hash, verify, &old);
+    int rc;
+
+    prefetch_tail(w->core, &w->state, entry_size(&ch->entry));
+    rc = core_find(w->core, ch->entry.key, ch->entry.key_hash, verify, &old);
 
     if (rc == KIST_ECORRUPT && old.slot && ch->condition == ALWAYS) {
         /* Stored again, or deleted, a damaged entry is well again. */
@@ -189,8 +218,10 @@ static int change(kist_bank *h, struct change *ch)
 {
     struct writer w;
     uint64_t place = 0;
-    int rc = write_begin(&w, h, 0);
+    int rc;
 
+    prefetch_bucket(h, ch->entry.key_hash);
+    rc = write_begin(&w, h, 0);
     if (rc < 0)
         return rc;
     rc = change_locked(&w, ch, &place);
