@@ -25,7 +25,8 @@ enum {
     DELETES_MOST = 128 << 10,
     AHEAD_FROM = 1 << 20,     /* smaller segments are made when needed */
     WRITE_WHOLE = 256 << 10,  /* up to here a record is put together first */
-    AHEAD_LEAST = 64 << 10,   /* when so much is left of the last one */
+    AHEAD_LEAST = 64 << 10,   /* written ahead when no more is left */
+    AHEAD_DURABLE = 64 << 10, /* and how much, where each record is synced */
 };
 
 /* ---- the accounts of segments ----------------------------------------- */
@@ -555,16 +556,18 @@ static void store_parts(struct core *c, const struct record *head, const struct 
  * The file ahead of the tail is written in zeros, a large page at a time. That
  * converts a fallocated file's extents for many records at once, which else
  * each durable record's sync would have to; see os_write_zeros() for the rest.
- * It only saves time: errors are let pass.
+ * It only saves time: errors are let pass. In a durable bank the pieces are
+ * small: the kernel looks at a folio's every block at each write and sync.
  */
-static void write_ahead(struct core *c, uint64_t tail)
+static void write_ahead(struct core *c, uint64_t tail, bool durable)
 {
     struct active *a = &c->active;
     uint64_t from = a->ahead > tail ? a->ahead : round_to_page(tail), len;
+    uint64_t piece = durable ? AHEAD_DURABLE : OS_LARGE_PAGE;
 
     if (tail + AHEAD_LEAST <= a->ahead || a->len < AHEAD_FROM || from >= a->len)
         return;
-    len = OS_LARGE_PAGE - from % OS_LARGE_PAGE;
+    len = piece - from % piece;
     len = a->len - from < len ? a->len - from : len;
     (void)os_write_zeros(a->fd, len, from); /* behind the tail: zeros already (S2) */
     a->ahead = from + len;
@@ -603,7 +606,7 @@ int append(struct core *c, struct state *s, const struct entry *e, bool durable,
     *place = s->tail;
     appended(c, s, record_kind(&head), at, size);
     if (e->kind != RECORD_MARK)
-        write_ahead(c, at + size);
+        write_ahead(c, at + size, durable);
     return 0;
 }
 

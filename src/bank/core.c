@@ -20,14 +20,19 @@ int bank_open_dir(const struct bank *b)
     return os_open_under(b->env->dir, b->name, OS_READ | OS_DIR, 0);
 }
 
-int bank_open_file(const struct bank *b, const char *file, int flags)
+int bank_open_unasked(const struct bank *b, const char *file, int flags)
 {
     char path[BANK_PATH_MAX];
-    struct os_stat st;
-    int fd, rc;
 
     (void)snprintf(path, sizeof path, "%s/%s", b->name, file);
-    fd = os_open_under(b->env->dir, path, flags, 0);
+    return os_open_under(b->env->dir, path, flags, 0);
+}
+
+int bank_open_file(const struct bank *b, const char *file, int flags)
+{
+    int fd = bank_open_unasked(b, file, flags), rc;
+    struct os_stat st;
+
     if (fd < 0)
         return fd;
     rc = os_stat(fd, &st);

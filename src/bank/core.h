@@ -219,7 +219,11 @@ void core_drop_old(struct core *c);
 int bank_open_dir(const struct bank *b);
 /* A regular file of the bank; -ELOOP if it is something else. */
 int bank_open_file(const struct bank *b, const char *file, int flags);
-/* The same, or the bank's directory for NULL, to take a lock by: a forked child
+/* The same, unasked what it is: for one that is synced again and again. A file
+ * whose times were asked for gets new ones with the next write, and the sync
+ * behind it then writes the inode too (Linux 6.13 and later). */
+int bank_open_unasked(const struct bank *b, const char *file, int flags);
+/* One of its files, or the bank's directory for NULL, to take a lock by: a forked child
  * does not have it. */
 int bank_open_guarded(const struct bank *b, struct guarded *g, const char *file, int flags);
 /* The error of opening one of its files. */

@@ -42,7 +42,7 @@ static int open_segment(const struct core *c, uint64_t n, int flags)
     char name[SEGMENT_NAME_MAX];
 
     segment_name(name, n);
-    return bank_open_file(c->bank, name, flags);
+    return bank_open_unasked(c->bank, name, flags);
 }
 
 /* ---- what a dead one may have lost ------------------------------------ */
