@@ -456,6 +456,20 @@ static int reopen(kist_bank *h, struct core **out)
     return KIST_OK;
 }
 
+bool bank_was_used(struct bank *b)
+{
+    bool used = atomic_exchange_explicit(&b->used, 0, memory_order_relaxed) != 0;
+    struct core *c;
+
+    if (kist_read_begin() < 0)
+        return true;
+    c = atomic_load_explicit(&b->core, memory_order_acquire); /* core_install() */
+    if (c)
+        atomic_store_explicit(&c->stamp, 0, memory_order_relaxed);
+    kist_read_end();
+    return used;
+}
+
 int core_enter_slow(kist_bank *h, struct core **out)
 {
     struct core *c = NULL;

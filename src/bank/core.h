@@ -88,7 +88,7 @@ struct active {
 struct core {
     struct live *live;
     const shm_word *change; /* of the live in the file, also when ours is private */
-    _Atomic uint64_t stamp; /* `change`, when this core was last found up to date */
+    _Atomic uint64_t stamp; /* `change`, when this core was last found up to date, or 0 */
     _Atomic(struct hash_index *) index;
     _Atomic(struct segment_table *) segments;
     const shm_word *retired; /* beside `change` */
@@ -115,7 +115,7 @@ struct core {
 /* A bank, once for each name in a store. */
 struct bank {
     _Atomic(struct core *) core;
-    _Atomic uint32_t used; /* since the last look for an idle bank */
+    _Atomic uint32_t used; /* since bank_was_used() */
     _Atomic uint32_t closed; /* the store was closed */
     _Atomic uint32_t syncing; /* threads inside sync_to(): its core must stay */
     const struct bank_env *env;
@@ -148,30 +148,33 @@ struct kist_bank {
 int core_enter_slow(kist_bank *h, struct core **out);
 
 /* The core, if it is as it was left: else NULL. Inside a read section. */
-static inline struct core *core_ready(kist_bank *h)
+static inline struct core *core_ready(kist_bank *h, uint64_t *change)
 {
     struct bank *b = h->bank;
     /* acquire: pairs with the release in core_install() */
     struct core *c = atomic_load_explicit(&b->core, memory_order_acquire);
 
-    if (!*h->forked || !c ||
-        shm_read(c->change) != atomic_load_explicit(&c->stamp, memory_order_relaxed))
+    if (!*h->forked || !c)
         return NULL;
-    if (!atomic_load_explicit(&b->used, memory_order_relaxed))
-        atomic_store_explicit(&b->used, 1, memory_order_relaxed);
-    return c;
+    *change = shm_read(c->change);
+    return *change == atomic_load_explicit(&c->stamp, memory_order_relaxed) ? c : NULL;
 }
 
 /* The core to use for one call, inside a read section. */
 static inline int core_enter(kist_bank *h, struct core **out)
 {
-    struct core *c = core_ready(h);
+    uint64_t change;
+    struct core *c = core_ready(h, &change);
 
     if (!c)
         return core_enter_slow(h, out);
     *out = c;
     return KIST_OK;
 }
+
+/* Was it entered since the last call? The next core_ready() finds no core, so
+ * that core_enter_slow() can tell. */
+bool bank_was_used(struct bank *b);
 
 /* Make `c` (or NULL) the bank's core; the old one is released when no section
  * sees it. Under `opening`. */

@@ -165,10 +165,11 @@ static void prefetch_bucket(kist_bank *h, uint64_t hash)
 {
     struct core *c;
     struct hash_block b;
+    uint64_t change;
 
     if (kist_read_begin() < 0)
         return;
-    c = core_ready(h);
+    c = core_ready(h, &change);
     if (c && hash_block_of(atomic_load_explicit(&c->index, memory_order_acquire), hash, &b))
         __builtin_prefetch(&b.bucket[b.home]);
     kist_read_end();

@@ -209,7 +209,7 @@ static inline bool hash_block_of(struct hash_index *ix, uint64_t hash, struct ha
     return true;
 }
 
-/* A mask with one bit in four for each way whose tag matches; an empty way may
+/* A mask with one bit in two for each way whose tag matches; an empty way may
  * be among them. Take them out with hash_way(). */
 static inline unsigned hash_bucket_match(const struct hash_bucket *b, uint64_t hash)
 {
@@ -220,23 +220,23 @@ static inline unsigned hash_bucket_match(const struct hash_bucket *b, uint64_t h
     __m128i a1 = _mm_cmpeq_epi16(_mm_load_si128(v + 1), want);
     __m128i a2 = _mm_cmpeq_epi16(_mm_load_si128(v + 2), want);
     __m128i a3 = _mm_cmpeq_epi16(_mm_load_si128(v + 3), want);
-    /* Of each word only the upper 16 bits count: bytes 3, 7, 11, 15. */
-    unsigned lo = (unsigned)_mm_movemask_epi8(_mm_packs_epi16(a0, a1)) & 0x8888;
-    unsigned hi = (unsigned)_mm_movemask_epi8(_mm_packs_epi16(a2, a3)) & 0x8888;
+    /* A slot's four 16-bit pieces become four bytes, then two: of these the
+     * upper one is negative exactly when the tag was the same. */
+    __m128i lo = _mm_packs_epi16(a0, a1), hi = _mm_packs_epi16(a2, a3);
 
-    return lo | hi << 16;
+    return (unsigned)_mm_movemask_epi8(_mm_packs_epi16(lo, hi)) & 0xaaaa;
 #else
     unsigned m = 0;
 
     for (unsigned i = 0; i < HASH_WAYS; i++)
-        m |= (unsigned)slot_tag_is(shm_read(&b->slot[i]), hash) << (4 * i + 3);
+        m |= (unsigned)slot_tag_is(shm_read(&b->slot[i]), hash) << (2 * i + 1);
     return m;
 #endif
 }
 
 static inline unsigned hash_way(unsigned match)
 {
-    return (unsigned)__builtin_ctz(match) >> 2;
+    return (unsigned)__builtin_ctz(match) >> 1;
 }
 
 static inline bool hash_bucket_overflows(const struct hash_bucket *b)

@@ -93,7 +93,7 @@ void store_make_room(void *arg)
         s->hand = b->next;
         if (!is_open(b))
             continue;
-        if (atomic_exchange_explicit(&b->used, 0, memory_order_relaxed) == 0 && try_shut(b))
+        if (!bank_was_used(b) && try_shut(b))
             open--;
     }
     store_unlock(s);

@@ -28,7 +28,8 @@ static void own_mounts(void)
     need_root();
     if (unshare(CLONE_NEWNS) != 0)
         test_skip("no mount namespace of one's own is allowed here");
-    must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        test_skip("in a chroot the root is no mount point: what is mounted could be seen outside");
 }
 
 static void make_filled(const char *dir)
