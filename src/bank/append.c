@@ -90,7 +90,8 @@ static int ring_grow(struct core *c, unsigned lg)
     }
     ring = c->ring;
     for (uint64_t i = 0; i < size; i++)
-        ring_copy(&ring[shm_peek(&old[i].n) & (2 * size - 1)], &old[i]);
+        if (shm_peek(&old[i].n) != 0) /* else it would take the place of another */
+            ring_copy(&ring[shm_peek(&old[i].n) & (2 * size - 1)], &old[i]);
     shm_publish(&c->live->ring_lg, lg + 1);
     map_drop(&before);
     return 0;

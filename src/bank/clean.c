@@ -300,6 +300,24 @@ static uint64_t cut_of(struct core *c, uint64_t n)
     return 0;
 }
 
+/* Has another cleaner been faster? Then what a map still shows of it speaks of
+ * nothing any more. Only the file itself tells; the accounts may lack it. */
+static int look_for_file(struct cleaning *cl)
+{
+    int dir = bank_open_dir(cl->handle->bank), rc;
+    char name[SEGMENT_NAME_MAX];
+    struct os_stat st;
+
+    if (dir < 0)
+        return err_os(dir, cl->handle->bank->name, NULL, "open the bank's directory");
+    segment_name(name, cl->n);
+    rc = os_stat_under(dir, name, &st);
+    (void)os_close(dir);
+    cl->gone = rc == -ENOENT;
+    return rc == 0 || rc == -ENOENT ? rc
+                                    : err_os(rc, cl->handle->bank->name, name, "look at a segment");
+}
+
 /* One group of the segment, under the lock. KIST_END: that was the last. */
 static int move_group(struct cleaning *cl)
 {
@@ -313,10 +331,9 @@ static int move_group(struct cleaning *cl)
 
     if (rc < 0)
         return rc;
+    rc = look_for_file(cl);
     seg = core_segment(w.core, cl->n);
-    if (!ring_entry(w.core, cl->n)) /* what it holds speaks of nothing any more */
-        rc = -ENOENT;
-    else if (!seg)
+    if (rc == KIST_OK && !seg)
         rc = core_map_segment(w.core, cl->n, &seg);
     cl->is_oldest = !cl->keeps_all && shm_peek(&w.core->live->oldest) == cl->n;
     if (cl->giving_up && cl->is_oldest)
@@ -343,7 +360,7 @@ static int move_group(struct cleaning *cl)
     core_step(w.core, &next); /* also what came before a failure */
     write_end(&w);
     if (rc == -ENOENT)
-        return KIST_END; /* it was cleaned by somebody else */
+        return KIST_END;
     return rc < 0 ? rc : step.found == SCAN_END ? KIST_END : KIST_OK;
 }
 
@@ -433,13 +450,13 @@ static int clean_segment(struct cleaning *cl)
 {
     int rc = move_all(cl);
 
-    if (rc >= 0 && cl->damaged)
+    if (rc >= 0 && cl->damaged && !cl->gone)
         return clean_damaged(cl);
-    if (rc >= 0 && cl->kept > 0) {
+    if (rc >= 0 && cl->kept > 0 && !cl->gone) {
         cl->giving_up = true;
         rc = move_all(cl);
     }
-    return rc < 0 ? rc : finish(cl);
+    return rc < 0 ? rc : cl->gone ? KIST_OK : finish(cl);
 }
 
 /* ---- compact ---------------------------------------------------------- */

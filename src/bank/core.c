@@ -458,7 +458,8 @@ static int reopen(kist_bank *h, struct core **out)
 
 bool bank_was_used(struct bank *b)
 {
-    bool used = atomic_exchange_explicit(&b->used, 0, memory_order_relaxed) != 0;
+    /* acquire: pairs with core_enter_slow(): its stamp, stored before, goes too */
+    bool used = atomic_exchange_explicit(&b->used, 0, memory_order_acquire) != 0;
     struct core *c;
 
     if (kist_read_begin() < 0)
@@ -498,7 +499,8 @@ int core_enter_slow(kist_bank *h, struct core **out)
     os_mutex_unlock(&c->mapping);
     if (shm_read(c->retired) == 0)
         atomic_store_explicit(&c->stamp, stamp, memory_order_relaxed);
-    atomic_store_explicit(&h->bank->used, 1, memory_order_relaxed);
+    /* release: pairs with bank_was_used() */
+    atomic_store_explicit(&h->bank->used, 1, memory_order_release);
     *out = c;
     return KIST_OK;
 }

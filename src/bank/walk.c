@@ -48,7 +48,7 @@ int walk_next(struct walk *w, const struct record **r, uint64_t *place)
 
         /* ⚑ It was not void: what stood there is lost (a sync failed, and the
          * kernel put the pages of before in place). */
-        if (empty != 0 && w->segment->header.predecessor == empty)
+        if (empty != 0 && w->segment->header.predecessor == empty && w->segment->header.cut16 == 0)
             return KIST_END;
         if (place_is_full(place_offset(w->at), w->segment->len))
             continue;

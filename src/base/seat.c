@@ -21,6 +21,7 @@ int seat_take(struct seat *s, int fd, uint64_t number)
     if (rc < 0)
         goto out;
     *s = (struct seat){ .number = number, .map = map };
+    thread_unforked(&s->unforked, &s->map);
     map = NULL;
 out:
     if (map)
@@ -31,9 +32,12 @@ out:
 
 void seat_leave(struct seat *s)
 {
+    thread_hold_forks();
+    thread_unforked_end(&s->unforked);
     if (s->map)
         (void)os_unmap(s->map, os_page_size());
     *s = (struct seat){ 0 };
+    thread_allow_forks();
 }
 
 int seat_lives(int fd, uint64_t number)

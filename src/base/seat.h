@@ -19,6 +19,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/thread.h"
+
 #define SEAT_PINS UINT64_C(0)
 #define SEAT_HELD (UINT64_C(1) << 61)
 #define SEAT_RECOVERY ((UINT64_C(1) << 62) - 1)
@@ -27,13 +29,15 @@
 
 struct seat {
     uint64_t number; /* 0: none */
-    void *map;
+    void *map;       /* NULL in a forked child */
+    struct unforked unforked;
 };
 
 /* Take seat `number` through `fd`, a description of kist.lock opened for
  * this and not used for anything else; it is closed in any case. Forks are
  * held from before it was opened: a child would keep it, and the seat. */
 int seat_take(struct seat *s, int fd, uint64_t number);
+/* The seat stays where it was taken: it must not be copied. */
 void seat_leave(struct seat *s);
 
 /* 1: the seat's process lives, 0: it is dead, or an error. `fd` must not be

@@ -11,13 +11,15 @@ _Thread_local struct thread *thread_cell __attribute__((tls_model("initial-exec"
 /* The only state of the library outside of handles: it belongs to the
  * process's threads, as errno does. */
 static struct {
-    os_mutex lock; /* guards cells' list when it grows, `waiting`, `guarded`; forks take it */
+    os_mutex lock; /* guards cells' list when it grows, `waiting`, `guarded`, `unforked`;
+                      forks take it */
     _Atomic(struct thread *) cells;
     _Atomic uint64_t epoch;
     _Atomic uint64_t waiting_count;
     _Atomic int must_fence; /* 1: membarrier is refused here */
     struct retired *waiting;
     struct guarded *guarded;
+    struct unforked *unforked;
     pthread_key_t key;
 } all = { .lock = OS_MUTEX_INIT, .epoch = 1 };
 
@@ -63,6 +65,9 @@ static void on_fork_child(void)
         g->fd = -1;
     }
     all.guarded = NULL;
+    for (struct unforked *u = all.unforked; u; u = u->next)
+        *u->map = NULL;
+    all.unforked = NULL;
 }
 
 static void start(void)
@@ -124,6 +129,22 @@ void thread_guard_close(struct guarded *g)
     (void)os_close(g->fd);
     g->fd = -1;
     thread_allow_forks();
+}
+
+void thread_unforked(struct unforked *u, void **map)
+{
+    *u = (struct unforked){ .next = all.unforked, .map = map };
+    all.unforked = u;
+}
+
+void thread_unforked_end(struct unforked *u)
+{
+    for (struct unforked **at = &all.unforked; *at; at = &(*at)->next) {
+        if (*at == u) {
+            *at = u->next;
+            break;
+        }
+    }
 }
 
 int kist_read_begin(void)

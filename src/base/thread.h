@@ -69,6 +69,16 @@ void thread_guard(struct guarded *g, int fd);
 /* Close it, if there is one. */
 void thread_guard_close(struct guarded *g);
 
+/* A map that a forked child does not have: there *map becomes NULL, for what
+ * lies at its address later is somebody else's. Both with forks held. */
+struct unforked {
+    struct unforked *next;
+    void **map;
+};
+
+void thread_unforked(struct unforked *u, void **map);
+void thread_unforked_end(struct unforked *u);
+
 /* Release what can be released; cheap when nothing is waiting. */
 void thread_reclaim(void);
 

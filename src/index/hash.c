@@ -65,7 +65,7 @@ int hash_allocate(int fd, size_t from, size_t to)
 {
     int rc = os_allocate(fd, from, to - from);
 
-    if (rc == 0 && to >= HASH_LARGE)
+    if (rc == 0 && to >= HASH_LARGE && to - from <= HASH_WRITTEN_MOST)
         (void)os_write_zeros(fd, to - from, from); /* only saves time */
     return rc;
 }

@@ -81,6 +81,7 @@ enum {
     HASH_REACH = 4,          /* buckets that a key may be away, in a block of
                                 HASH_LG or less; larger ones have no bound */
     HASH_LARGE = 4 << 20,    /* bytes from which on the file has large pages */
+    HASH_WRITTEN_MOST = 64 << 20, /* written at once: others may be waiting */
     HASH_NAME_MAX = 32,
     HASH_CURSOR_SLOTS = 512,
 };
