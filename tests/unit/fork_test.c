@@ -139,3 +139,29 @@ TEST(a_child_forked_while_a_bank_was_created_or_dropped_does_not_keep_it_from_ot
         end(&f);
     }
 }
+
+/* The parent's seat is a map that the child does not have: something of the
+ * child's own may lie there by then. */
+static void close_inherited(void *arg)
+{
+    struct fixture *f = arg;
+    kist_store *store = open_store(f->dir);
+    kist_bank *bank = open_bank(store, "bank");
+
+    put_text(bank, "k", "v");
+    (void)kist_bank_close(f->bank);
+    (void)kist_store_close(f->store);
+    put_text(bank, "k", "w");
+    must_hold(bank, "k", "w");
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+}
+
+TEST(a_child_that_closes_what_it_inherited_keeps_its_own)
+{
+    struct fixture f = fixture_open();
+
+    put_text(f.bank, "k", "u");
+    in_child(close_inherited, &f);
+    fixture_close(&f);
+}
