@@ -15,6 +15,8 @@
  *   Fork        a handle made before fork() is of no use in the child: every
  *               call returns KIST_EFORK. Open the store again there; closing
  *               the inherited handles frees their memory and touches no file.
+ *               fork() may wait a moment for calls of other threads: not from
+ *               a signal handler.
  *   Trust       whoever may write a bank's files can destroy it. Damage by
  *               accident gives an error code, never wrong bytes.
  *   File        local file systems only; others are refused unless

@@ -336,7 +336,7 @@ static int move_group(struct cleaning *cl)
     if (rc == KIST_OK && !seg)
         rc = core_map_segment(w.core, cl->n, &seg);
     cl->is_oldest = !cl->keeps_all && shm_peek(&w.core->live->oldest) == cl->n;
-    if (cl->giving_up && cl->is_oldest)
+    if (rc == KIST_OK && cl->giving_up && cl->is_oldest)
         shm_publish(&w.core->live->emptying, cl->n);
     next = w.state;
     scan.segment = seg;

@@ -30,18 +30,23 @@ static struct {
     struct actor a, b;
 } story;
 
-static void begin(void)
+static void begin_recording(void)
 {
     faulty_stop(); /* where an earlier story has failed */
     record_stop();
     story.log = log_new();
-    story.o = oracle_new();
     story.fault = shared_memory(sizeof *story.fault);
     story.root = tmp_dir(TMP_FAST);
-    plan_oracle(&plan, test_seed(), story.o);
-    story.w = plan_work(&plan, story.root, story.log, story.o);
     record_start(story.log, story.root);
     faulty_start(story.log, story.fault);
+}
+
+static void begin(void)
+{
+    begin_recording();
+    story.o = oracle_new();
+    plan_oracle(&plan, test_seed(), story.o);
+    story.w = plan_work(&plan, story.root, story.log, story.o);
     story.a = actor_start(&story.w);
     actor_must(&story.a, act_open, 0, KIST_OK);
     for (uint32_t k = 0; k < 10; k++)
@@ -371,13 +376,7 @@ static void idle_story(bool fails_first)
     char *path;
     int failed;
 
-    faulty_stop();
-    record_stop();
-    story.log = log_new();
-    story.fault = shared_memory(sizeof *story.fault);
-    story.root = tmp_dir(TMP_FAST);
-    record_start(story.log, story.root);
-    faulty_start(story.log, story.fault);
+    begin_recording();
     path = path_join(story.root, "store");
     must_ok(kist_store_open(&store, path, &so));
     bank = open_one(store, "idle");
@@ -428,13 +427,7 @@ TEST(a_full_segment_keeps_its_pending_error_until_it_is_synced)
     kist_store *store;
     kist_bank *bank;
 
-    faulty_stop();
-    record_stop();
-    story.log = log_new();
-    story.fault = shared_memory(sizeof *story.fault);
-    story.root = tmp_dir(TMP_FAST);
-    record_start(story.log, story.root);
-    faulty_start(story.log, story.fault);
+    begin_recording();
     store = open_store(story.root);
     must_ok(kist_bank_open(&bank, store, "full", &bo));
     for (uint64_t key = 0; key < 40; key++) /* new keys, so that none is read */
