@@ -264,11 +264,11 @@ static bool tail_holds(struct core *c)
 
     if (!live_state(c->live, &s))
         return false;
+    if (core_map_segment(c, place_n(s.tail), &seg) < 0)
+        return false; /* a rebuild that was killed had unlinked it as void */
     if (s.last == 0)
         return place_offset(s.tail) == SEGMENT_FIRST_RECORD;
     if (place_n(s.last) != place_n(s.tail))
-        return false;
-    if (core_map_segment(c, place_n(s.last), &seg) < 0)
         return false;
     at = place_offset(s.last);
     return segment_record(seg, at) &&
