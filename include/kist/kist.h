@@ -536,7 +536,8 @@ KIST_API KIST_NODISCARD int kist_verify(kist_bank *bank, kist_report *report,
  *
  *   report   NULL, or what was found while rebuilding
  *
- * Returns    KIST_OK, KIST_EBUSY, or an error as kist_put()
+ * Returns    KIST_OK, KIST_EBUSY, what `progress` returned (then nothing was
+ *            changed), or an error as kist_put()
  */
 KIST_API KIST_NODISCARD int kist_repair(kist_store *store, const char *name, kist_report *report,
                                         kist_progress progress, void *arg);

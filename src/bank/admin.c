@@ -68,8 +68,7 @@ int bank_drop(kist_bank *h)
     rc = dir < 0 ? err_os(dir, h->bank->name, NULL, "open the bank's directory")
                  : os_flock(dir, OS_LOCK_EXCLUSIVE);
     if (rc == 0) {
-        shm_publish(&w.core->live->retired, 1);
-        (void)shm_add(&w.core->live->change, 1); /* pairs with core_ready() */
+        live_retire(w.core->live);
         rc = remove_files(h->bank, dir);
     }
     thread_guard_close(&lock);
@@ -79,26 +78,23 @@ int bank_drop(kist_bank *h)
 
 /* ---- repair ------------------------------------------------------------------ */
 
-/* Somebody has it open: then with the lock word, so that nobody is writing. */
-static int lock_if_used(struct core *c, int dir, bool have_live, int32_t ms)
+/* Somebody has it open: then with the lock word, so that nobody is writing. A
+ * rebuild does all that a repair of what a dead holder left would do. */
+static int lock_if_used(struct core *c, int dir, bool have_live, int32_t ms, uint64_t *dead)
 {
     int lives = seat_any(c->lock_fd), rc;
 
     if (lives <= 0)
         return lives < 0 ? err_os(lives, c->bank->name, LOCK_FILE, "ask who has it open") : KIST_OK;
+    if (have_live && core_was_retired_here(c, dir))
+        return core_wait_for_holder(c, dir, deadline_after(ms));
     if (!have_live || shm_peek(&c->live->retired) != 0 || !core_files_match(c->live, dir))
         return bank_err(c->bank, KIST_EFOREIGN, LIVE_FILE, ERR_NOWHERE,
                         "bank '%s' is in use, and its files were exchanged meanwhile; close it "
                         "everywhere first",
                         c->bank->name);
-    rc = core_follow_index(c, false);
-    if (rc == KIST_OK)
-        rc = core_sit_down(c);
-    /* A holder that died is repaired here; if that fails, the rebuild that
-     * follows does all the same. */
-    if (rc == KIST_OK)
-        rc = lock_take(c, ms);
-    return rc == KIST_EBUSY ? rc : KIST_OK;
+    rc = core_sit_down(c);
+    return rc < 0 ? rc : lock_take_as_is(c, ms, dead);
 }
 
 int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how)
@@ -107,6 +103,7 @@ int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how)
     struct rebuild mine = *how;
     struct core *c = NULL;
     bool have_live = false;
+    uint64_t dead = 0;
     int dir = bank_open_dir(b), fd, rc;
 
     if (dir < 0)
@@ -120,7 +117,7 @@ int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how)
     if (rc == KIST_OK)
         rc = core_start(b, true, &c, &have_live);
     if (rc == KIST_OK)
-        rc = lock_if_used(c, dir, have_live, deadline_ms);
+        rc = lock_if_used(c, dir, have_live, deadline_ms, &dead);
     if (rc == KIST_OK) {
         mine.dir = dir;
         mine.core = have_live ? c : NULL;
@@ -128,7 +125,7 @@ int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how)
         mine.again_from = have_live ? core_again_from(c->live) : PLACE_END;
         rc = rebuild(b, &mine);
         if (have_live && shm_peek(&c->live->lock) >> 1 == c->seat.number && c->seat.number != 0)
-            lock_leave(c);
+            lock_give_back(c, rc != KIST_OK ? dead : 0);
     }
     if (c)
         core_free(c);

@@ -290,10 +290,10 @@ static int make_segment(struct core *c, uint64_t n, uint64_t size)
     dir = bank_open_dir(c->bank);
     if (dir < 0)
         return err_os(dir, c->bank->name, NULL, "open the bank's directory");
-    fd = rc = segment_create(dir, size, c->bank->env->file_mode, &h);
+    fd = rc = segment_create(dir, name, size, c->bank->env->file_mode, &h);
     if (fd == -EEXIST) { /* made by one who died before he could tell */
         (void)os_unlink(dir, name);
-        fd = rc = segment_create(dir, size, c->bank->env->file_mode, &h);
+        fd = rc = segment_create(dir, name, size, c->bank->env->file_mode, &h);
     }
     if (fd >= 0) {
         rc = bank_own(c->bank, fd);

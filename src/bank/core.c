@@ -436,7 +436,7 @@ static int reopen(kist_bank *h, struct core **out)
     bool writable = atomic_load_explicit(&b->writers, memory_order_relaxed) > 0;
     int rc;
 
-    if (c && shm_peek(c->retired) == 0 && (c->writable || !writable)) {
+    if (c && shm_peek(c->retired) == c->retired_before && (c->writable || !writable)) {
         *out = c;
         return KIST_OK;
     }
@@ -497,7 +497,7 @@ int core_enter_slow(kist_bank *h, struct core **out)
     os_mutex_lock(&c->mapping);
     core_drop_old(c);
     os_mutex_unlock(&c->mapping);
-    if (shm_read(c->retired) == 0)
+    if (shm_read(c->retired) == c->retired_before)
         atomic_store_explicit(&c->stamp, stamp, memory_order_relaxed);
     /* release: pairs with bank_was_used() */
     atomic_store_explicit(&h->bank->used, 1, memory_order_release);

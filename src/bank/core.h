@@ -35,6 +35,7 @@
 #define BANK_FILE "kist.bank"
 #define LIVE_FILE "kist.live"
 #define LIVE_NEW_FILE "kist.live.new"
+#define SEGMENT_NEW_FILE "kist.heap.new"
 #define LOCK_FILE "kist.lock"
 
 enum {
@@ -92,6 +93,8 @@ struct core {
     _Atomic(struct hash_index *) index;
     _Atomic(struct segment_table *) segments;
     const shm_word *retired; /* beside `change` */
+    uint64_t retired_before; /* what it says as long as this core is right: 0, but for a
+                                private one, made when a rebuild had been killed */
     struct bank *bank;
     bool writable;
     bool is_private; /* live and index are this process's own (read-only case 4) */
@@ -305,6 +308,12 @@ void write_end(struct writer *w);
 int lock_take(struct core *c, int32_t ms);
 void lock_leave(struct core *c);
 
+/* The same for a rebuild, which needs no repair. *dead: whose it was, when its
+ * holder had died, or 0. If the rebuild fails, it is given back: the next one
+ * that takes it repairs. */
+int lock_take_as_is(struct core *c, int32_t ms, uint64_t *dead);
+void lock_give_back(struct core *c, uint64_t dead);
+
 int64_t deadline_after(int32_t ms);
 /* ms left until the deadline, at least 0, at most `most`. */
 int deadline_left(int64_t deadline, int most);
@@ -444,6 +453,12 @@ int bank_make_lock_file(const struct bank *b, int dir);
 int core_start(struct bank *b, bool writable, struct core **out, bool *have_live);
 int core_sit_down(struct core *c);
 bool core_files_match(const struct live *l, int dir);
+/* Its live is the one in the directory, and retired: a rebuild was cut off, or a drop. The
+ * heap is whole, and nobody goes on by this live, whoever has the bank open. */
+bool core_was_retired_here(const struct core *c, int dir);
+/* Wait until nobody who lives holds the lock word of such a live, so that not
+ * even a drop is under way. KIST_EGONE: one was. */
+int core_wait_for_holder(const struct core *c, int dir, int64_t deadline);
 /* Where the heap ends, by a live that can be trusted; 0: it can't. */
 uint64_t core_known_tail(const struct core *c, int dir);
 

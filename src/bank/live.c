@@ -76,6 +76,12 @@ void live_step(struct live *l, struct state *s)
     shm_publish(&l->step, next); /* pairs with live_state() */
 }
 
+void live_retire(struct live *l)
+{
+    shm_publish(&l->retired, shm_peek(&l->retired) + 1);
+    (void)shm_add(&l->change, 1); /* pairs with core_ready() */
+}
+
 uint64_t live_checksum(const struct live *l)
 {
     const uint8_t *p = (const uint8_t *)l;

@@ -58,7 +58,8 @@ struct live {
     uint64_t incarnation;
     uint64_t spare0[3];
 
-    shm_word retired; /* 64: not 0: this is not the bank's live any more */
+    shm_word retired; /* 64: not 0: this is not the bank's live any more; counts
+                         the times that it was said */
     shm_word change;  /* grows before index pages are used again (I4), and when
                          `retired` or `generation` changed, or numbers of
                          segments come round: what readers rely on */
@@ -150,6 +151,11 @@ bool live_state(const struct live *l, struct state *out);
 
 /* End an operation (L1); writer only. */
 void live_step(struct live *l, struct state *s);
+
+/* From here on it is not the bank's any more: whoever maps it goes to look for
+ * another one. Once more for one that is retired already: who looked in vain
+ * looks again. */
+void live_retire(struct live *l);
 
 /* Over everything but lock, seats, clean, and dirty; never 0. */
 uint64_t live_checksum(const struct live *l);

@@ -44,23 +44,20 @@ static void wait_for_word(struct core *c, uint64_t held, int64_t deadline)
 
 static int take_over(struct core *c, uint64_t held)
 {
-    int rc;
-
     if (!shm_cas(&c->live->lock, &held, c->seat.number << 1 | 1))
         return KIST_EBUSY; /* somebody else was first */
-    bank_log(c->bank, KIST_LOG_INFO, LIVE_FILE, ERR_NOWHERE,
-             "a writer died holding bank '%s'; repairing what it left", c->bank->name);
-    rc = repair(c);
-    if (rc < 0)
-        lock_leave(c);
-    return rc;
+    if (shm_peek(c->retired) == 0)
+        return KIST_OK;
+    lock_leave(c); /* it died in a rebuild: what it left is no bank any more */
+    return KIST_EGONE;
 }
 
-int lock_take(struct core *c, int32_t ms)
+int lock_take_as_is(struct core *c, int32_t ms, uint64_t *dead)
 {
     uint64_t mine = c->seat.number << 1, held = 0;
     int64_t deadline;
 
+    *dead = 0;
     for (int i = 0; i < SPINS; i++) {
         held = 0;
         if (shm_cas(&c->live->lock, &held, mine)) /* acquire: with lock_leave() */
@@ -77,9 +74,10 @@ int lock_take(struct core *c, int32_t ms)
         if (seat_lives(c->lock_fd, held >> 1) == 0) {
             int rc = take_over(c, held);
 
-            if (rc != KIST_EBUSY)
-                return rc;
-            continue;
+            if (rc == KIST_EBUSY)
+                continue;
+            *dead = rc == KIST_OK ? held >> 1 : 0;
+            return rc;
         }
         if (past(deadline))
             return bank_err(c->bank, KIST_EBUSY, NULL, ERR_NOWHERE,
@@ -88,11 +86,31 @@ int lock_take(struct core *c, int32_t ms)
     }
 }
 
+int lock_take(struct core *c, int32_t ms)
+{
+    uint64_t dead;
+    int rc = lock_take_as_is(c, ms, &dead);
+
+    if (rc < 0 || dead == 0)
+        return rc;
+    bank_log(c->bank, KIST_LOG_INFO, LIVE_FILE, ERR_NOWHERE,
+             "a writer died holding bank '%s'; repairing what it left", c->bank->name);
+    rc = repair(c);
+    if (rc < 0)
+        lock_give_back(c, dead); /* ⚑ nobody goes on by what is half repaired */
+    return rc;
+}
+
+void lock_give_back(struct core *c, uint64_t dead)
+{
+    /* release: pairs with the acquire in lock_take_as_is() */
+    if (shm_swap(&c->live->lock, dead << 1) & 1)
+        (void)os_wake((uint32_t *)(void *)&c->live->lock);
+}
+
 void lock_leave(struct core *c)
 {
-    /* release: pairs with the acquire in lock_take() */
-    if (shm_swap(&c->live->lock, 0) & 1)
-        (void)os_wake((uint32_t *)(void *)&c->live->lock);
+    lock_give_back(c, 0);
 }
 
 /* ---- a writer's frame -------------------------------------------------- */
@@ -176,6 +194,8 @@ static int begin_locked(struct writer *w, int flags)
         }
         if (rc == KIST_OK) /* retired while we waited: enter anew */
             lock_leave(w->core);
+        /* Who retired it may have died before `change` told of it. */
+        atomic_store_explicit(&w->core->stamp, 0, memory_order_relaxed);
     }
     return bank_err(w->handle->bank, KIST_EGONE, NULL, ERR_NOWHERE, "bank '%s' was dropped",
                     w->handle->bank->name);

@@ -3,7 +3,8 @@
  *
  * Who opens for writing holds the recovery lock while it decides:
  *
- *     a seat lives   files as recorded      yes: join        no: KIST_EFOREIGN
+ *     a seat lives   retired, in its place       rebuild: the last one was killed
+ *                    files as recorded      yes: join        no: KIST_EFOREIGN
  *     nobody lives   clean, files as recorded    use the index as it is
  *                    files and place as recorded a process died: repair
  *                    anything else               rebuild from the heap
@@ -201,6 +202,13 @@ static bool file_is(int dir, const char *name, uint64_t dev, uint64_t ino)
     return inode_of(dir, name, &d, &i) == 0 && d == dev && i == ino;
 }
 
+static bool own_files_match(const struct live *l, int dir)
+{
+    return file_is(dir, BANK_FILE, l->dev, l->ino_bank) &&
+           file_is(dir, LOCK_FILE, l->dev, l->ino_lock) &&
+           file_is(dir, LIVE_FILE, l->dev, l->ino_live);
+}
+
 static bool match_as_of(const struct live *l, int dir, uint64_t generation, uint64_t newest)
 {
     const struct live_segment *e = &l->ring[newest % (1 << LIVE_RING_LG)];
@@ -208,12 +216,32 @@ static bool match_as_of(const struct live *l, int dir, uint64_t generation, uint
 
     hash_name(index, generation);
     segment_name(segment, newest);
-    return file_is(dir, BANK_FILE, l->dev, l->ino_bank) &&
-           file_is(dir, LOCK_FILE, l->dev, l->ino_lock) &&
-           file_is(dir, LIVE_FILE, l->dev, l->ino_live) &&
+    return own_files_match(l, dir) &&
            file_is(dir, index, l->dev, shm_peek(&l->ino_index[generation & 1])) &&
            (shm_peek(&l->ring_lg) != LIVE_RING_LG || shm_peek(&e->n) != newest ||
             file_is(dir, segment, l->dev, shm_peek(&e->ino)));
+}
+
+bool core_was_retired_here(const struct core *c, int dir)
+{
+    return shm_peek(&c->live->retired) != 0 && own_files_match(c->live, dir);
+}
+
+int core_wait_for_holder(const struct core *c, int dir, int64_t deadline)
+{
+    for (;;) {
+        uint64_t held = shm_read(&c->live->lock) >> 1; /* pairs with lock_leave() */
+
+        if (held == 0 || seat_lives(c->lock_fd, held) == 0)
+            break;
+        if (deadline_left(deadline, WAIT_MS) == 0)
+            return bank_err(c->bank, KIST_EBUSY, LIVE_FILE, ERR_NOWHERE,
+                            "bank '%s': another process is dropping it", c->bank->name);
+        (void)os_sleep(deadline_left(deadline, WAIT_MS));
+    }
+    if (core_was_retired_here(c, dir))
+        return KIST_OK;
+    return bank_err(c->bank, KIST_EGONE, NULL, ERR_NOWHERE, "bank '%s' was dropped", c->bank->name);
 }
 
 bool core_files_match(const struct live *l, int dir)
@@ -243,7 +271,8 @@ uint64_t core_known_tail(const struct core *c, int dir)
 {
     struct state s;
 
-    if (shm_peek(&c->live->poison) != 0 || !core_files_match(c->live, dir) ||
+    if (shm_peek(&c->live->poison) != 0 ||
+        !(core_was_retired_here(c, dir) || core_files_match(c->live, dir)) ||
         !place_matches(c->live, dir) || !live_state(c->live, &s))
         return 0;
     return s.tail;
@@ -265,7 +294,7 @@ static bool tail_holds(struct core *c)
     if (!live_state(c->live, &s))
         return false;
     if (core_map_segment(c, place_n(s.tail), &seg) < 0)
-        return false; /* a rebuild that was killed had unlinked it as void */
+        return false;
     if (s.last == 0)
         return place_offset(s.tail) == SEGMENT_FIRST_RECORD;
     if (place_n(s.last) != place_n(s.tail))
@@ -343,19 +372,21 @@ static int map_live(struct core *c)
     return live_check(c->live, c->bank->set.record.id) < 0 ? KIST_MISS : KIST_OK;
 }
 
-static int decide(struct core *c, int dir, bool have_live, enum opening *out)
+static int decide(struct core *c, int dir, bool have_live, int64_t deadline, enum opening *out)
 {
     int lives = c->lock_fd < 0 ? 0 : seat_any(c->lock_fd);
     bool match = have_live && shm_peek(&c->live->retired) == 0 && core_files_match(c->live, dir);
 
     if (lives < 0)
         return err_os(lives, c->bank->name, LOCK_FILE, "ask who has the bank open");
+    *out = OPEN_REBUILD;
+    if (lives && have_live && core_was_retired_here(c, dir))
+        return core_wait_for_holder(c, dir, deadline);
     if (lives && !match)
         return bank_err(c->bank, KIST_EFOREIGN, LIVE_FILE, ERR_NOWHERE,
                         "bank '%s' is in use, and its files were exchanged meanwhile; close it "
                         "everywhere, then run 'kist repair'",
                         c->bank->name);
-    *out = OPEN_REBUILD;
     if (lives)
         *out = OPEN_JOIN;
     else if (match && live_is_clean(c->live) && tail_holds(c))
@@ -401,7 +432,8 @@ static int start_rebuild(struct core *c, int dir, bool have_live)
 
     /* In the place where it was written, and not whole any more, behind a sync
      * of one who died: that sync failed, and the kernel gave up its pages. */
-    if (how.known_tail != 0 && shm_peek(&c->live->syncing) != 0) {
+    if (how.known_tail != 0 && shm_peek(&c->live->syncing) != 0 &&
+        shm_peek(&c->live->retired) == 0) {
         how.poison = EIO;
         how.known_tail = 0;
     }
@@ -435,10 +467,10 @@ static int open_lock_file(struct core *c)
 }
 
 /* Under the recovery lock. */
-static int open_locked(struct core *c, int dir, bool have_live)
+static int open_locked(struct core *c, int dir, bool have_live, int64_t deadline)
 {
     enum opening how = OPEN_REBUILD;
-    int rc = decide(c, dir, have_live, &how);
+    int rc = decide(c, dir, have_live, deadline, &how);
 
     if (rc < 0)
         return rc;
@@ -519,7 +551,7 @@ int core_open(struct bank *b, bool writable, int64_t deadline, struct core **out
         return path_error(b, dir);
     rc = lock_and_start(b, dir, writable, deadline, &lock, &c, &have_live);
     if (rc == KIST_OK)
-        rc = open_locked(c, dir, have_live);
+        rc = open_locked(c, dir, have_live, deadline);
     thread_guard_close(&lock);
     (void)os_close(dir);
     if (rc < 0) {
@@ -565,7 +597,8 @@ static int close_last(struct core *c)
         return KIST_OK;                  /* nothing to say, or said already */
     if (shm_peek(&c->live->lock) != 0) { /* left by a dead one */
         rc = repair(c);
-        shm_store(&c->live->lock, 0);
+        if (rc == KIST_OK)
+            shm_store(&c->live->lock, 0);
     }
     if (rc == KIST_OK && !live_state(c->live, &s))
         return KIST_OK;

@@ -246,7 +246,7 @@ static int find_live(kist_bank *h, kist_bytes key, struct core **core, struct fo
         if (rc < 0)
             return rc;
         rc = core_find(*core, key, hash, h->verify, f);
-        if (rc >= 0 || shm_read((*core)->retired) == 0)
+        if (rc >= 0 || shm_read((*core)->retired) == (*core)->retired_before)
             break;
     }
     if (rc == KIST_OK && record_kind(f->record) != RECORD_PUT)

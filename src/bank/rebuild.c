@@ -7,15 +7,20 @@
  *                 tail: what lies behind it, in any segment, is dropped. One
  *                 below some mark's C is corruption: reported, passed over
  *     fill        a new index from what counts
- *     open        a new segment with a new incarnation, that names where its
- *                 predecessor ends; nothing is ever appended to a recovered one
- *     sync        the segments taken over, the new one, the directory; what a
- *                 failed sync may have lost is written again before, see sync.c
- *     exchange    the new live takes the old one's name
+ *     make        a new segment with a new incarnation, that names where its
+ *                 predecessor ends (nothing is ever appended to a recovered
+ *                 one), and a new live; both by names that mean nothing
+ *     sync        the segments taken over, and the new one; what a failed sync
+ *                 may have lost is written again before, see sync.c
+ *     retire      the old live, synced: nobody goes on by it from here on
+ *     exchange    the segment gets its name, void ones go, the new live takes
+ *                 the old one's name
  *
- * The old live is left alone but for `retired`, the old index too. Killed
- * anywhere, the next one starts again from the same heap. For a read-only
- * handle the same is done in private memory, and no file is touched.
+ * ⚑ Killed or given up before the old live is retired, whoever has the bank
+ * open goes on by it, as if nothing had been: so until then no segment may say
+ * that another one ends, and none may go. Killed behind that, the next one
+ * starts again from the same heap, whoever else has the bank open. For a
+ * read-only handle the same is done in private memory, and no file is touched.
  */
 #include "bank/rebuild.h"
 
@@ -107,6 +112,8 @@ static int fill_all(struct heap_survey *v, struct hash_index *ix, struct state *
 
 /* ---- the new segment --------------------------------------------------- */
 
+/* ⚑ By another name: where its predecessor ends must hold for nobody who still
+ * appends to that one. */
 static int new_segment(struct heap_survey *v, const struct rebuild *how, uint64_t n)
 {
     const struct part *last = v->count ? &v->part[v->count - 1] : NULL;
@@ -120,7 +127,10 @@ static int new_segment(struct heap_survey *v, const struct rebuild *how, uint64_
     memcpy(h.bank_id, v->bank->set.record.id, sizeof h.bank_id);
     segment_header_seal(&h);
     /* A page: the one after it will be as large as the heap asks for. */
-    fd = segment_create(how->dir, os_page_size(), v->bank->env->file_mode, &h);
+    rc = os_unlink(how->dir, SEGMENT_NEW_FILE);
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    fd = segment_create(how->dir, SEGMENT_NEW_FILE, os_page_size(), v->bank->env->file_mode, &h);
     if (fd < 0)
         return fd;
     rc = bank_own(v->bank, fd);
@@ -292,13 +302,38 @@ static int make_live_file(struct heap_survey *v, const struct rebuild *how, stru
 
 /* ---- exchange ----------------------------------------------------------- */
 
-/* Whoever maps the old live goes to look for the new one. */
-static void retire_old(struct core *c)
+/* Whoever maps the old live goes to look for the new one. ⚑ Synced: a clean
+ * one must not come back, and count, with a power cut. */
+static int retire_old(struct core *c)
 {
+    int fd, rc;
+
     if (!c || !c->live || !c->writable)
-        return;
-    shm_publish(&c->live->retired, 1);
-    (void)shm_add(&c->live->change, 1); /* pairs with core_ready() */
+        return 0;
+    live_retire(c->live);
+    fd = bank_open_file(c->bank, LIVE_FILE, OS_READ | OS_WRITE);
+    rc = fd < 0 ? fd : os_fdatasync(fd);
+    if (fd >= 0)
+        (void)os_close(fd);
+    return rc;
+}
+
+/* What can't be given up half way, but killed: then it is begun again. */
+static int exchange(struct heap_survey *v, const struct rebuild *how, uint64_t newest)
+{
+    char name[SEGMENT_NAME_MAX];
+    int rc = retire_old(how->core);
+
+    segment_name(name, newest);
+    if (rc == 0)
+        rc = os_rename(how->dir, SEGMENT_NEW_FILE, name);
+    if (rc == 0)
+        rc = os_fsync(how->dir); /* the new segment, before void ones go */
+    if (rc == 0)
+        rc = unlink_void(v, how);
+    if (rc == 0)
+        rc = os_rename(how->dir, LIVE_NEW_FILE, LIVE_FILE);
+    return rc < 0 ? rc : os_fsync(how->dir);
 }
 
 static void unlink_leftovers(const struct heap_survey *v, const struct rebuild *how, uint64_t keep)
@@ -337,8 +372,8 @@ static int rebuild_files(struct heap_survey *v, const struct rebuild *how, struc
         rc = bank_own(v->bank, m->index->fd);
     if (rc >= 0)
         rc = fill_all(v, m->index, s);
-    if (rc < 0)
-        return rc;
+    if (rc != KIST_OK)
+        return rc; /* positive: what the caller's progress said */
     m->newest_ino = st.ino;
     s->tail = place_make(m->newest, SEGMENT_FIRST_RECORD);
     s->last = 0;
@@ -356,15 +391,7 @@ static int rebuild_files(struct heap_survey *v, const struct rebuild *how, struc
         rc = sync_parts(v, how);
     }
     if (rc == 0)
-        rc = os_fsync(how->dir); /* the new segment, before void ones go */
-    if (rc == 0)
-        rc = unlink_void(v, how);
-    if (rc < 0)
-        return rc;
-    retire_old(how->core);
-    rc = os_rename(how->dir, LIVE_NEW_FILE, LIVE_FILE);
-    if (rc == 0)
-        rc = os_fsync(how->dir);
+        rc = exchange(v, how, m->newest);
     if (rc == 0)
         unlink_leftovers(v, how, generation);
     return rc;
@@ -392,7 +419,9 @@ static int rebuild_private(struct heap_survey *v, struct core *c, struct state *
     c->live_map = live_map;
     c->live = (struct live *)(void *)live_map.base;
     c->is_private = true;
-    if (!c->watch_map.base || shm_peek(c->retired) != 0) {
+    if (c->watch_map.base) {
+        c->retired_before = shm_peek(c->retired);
+    } else {
         c->retired = &c->live->retired;
         c->change = &c->live->change;
     }
@@ -425,5 +454,5 @@ int rebuild(struct bank *b, const struct rebuild *how)
         (void)os_close(m.segment_fd);
     map_drop(&m.live_map);
     hash_close(m.index);
-    return rc < 0 ? err_os(rc, b->name, NULL, "rebuild the bank") : KIST_OK;
+    return rc < 0 ? err_os(rc, b->name, NULL, "rebuild the bank") : rc;
 }

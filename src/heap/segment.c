@@ -37,13 +37,12 @@ void segment_header_seal(struct segment_header *h)
     h->checksum = hash_bytes(h, offsetof(struct segment_header, checksum));
 }
 
-int segment_create(int dir, uint64_t size, uint32_t mode, const struct segment_header *h)
+int segment_create(int dir, const char *name, uint64_t size, uint32_t mode,
+                   const struct segment_header *h)
 {
     struct segment_header twice[2] = { *h, *h };
-    char name[SEGMENT_NAME_MAX];
     int fd, rc;
 
-    segment_name(name, h->n);
     fd = os_open_under(dir, name, OS_WRITE | OS_CREATE, mode);
     if (fd < 0)
         return fd;

@@ -80,9 +80,10 @@ void segment_name(char out[SEGMENT_NAME_MAX], uint64_t n);
 /* The N in "kist.heap.N", or 0 if it is no such name. */
 uint64_t segment_number(const char *name);
 
-/* Make the file in `dir`, allocated, with its header; nothing is synced.
+/* Make the file `name` in `dir`, allocated, with its header; nothing is synced.
  * Returns a descriptor opened for writing, or an error: then no file is left. */
-int segment_create(int dir, uint64_t size, uint32_t mode, const struct segment_header *h);
+int segment_create(int dir, const char *name, uint64_t size, uint32_t mode,
+                   const struct segment_header *h);
 
 /* Fill in what does not depend on the caller: magic, format, checksum. */
 void segment_header_seal(struct segment_header *h);
