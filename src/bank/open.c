@@ -569,21 +569,20 @@ int core_open(struct bank *b, bool writable, int64_t deadline, struct core **out
 static int mark_clean(struct core *c)
 {
     struct live *l = c->live;
-    int fd, rc = hash_sync(atomic_load_explicit(&c->index, memory_order_relaxed));
+    int fd = bank_open_file(c->bank, LIVE_FILE, OS_READ | OS_WRITE), rc;
 
-    if (rc < 0)
-        return rc;
-    fd = bank_open_file(c->bank, LIVE_FILE, OS_READ | OS_WRITE);
-    if (fd < 0)
-        return fd;
-    rc = os_fdatasync(fd);
+    if (fd < 0) /* without the mark the next open looks for itself */
+        return err_os(fd, c->bank->name, LIVE_FILE, "open the live file");
+    rc = hash_sync(atomic_load_explicit(&c->index, memory_order_relaxed));
+    if (rc == 0)
+        rc = os_fdatasync(fd);
     if (rc == 0) {
         shm_store(&l->dirty, 0);
         shm_store(&l->clean, live_checksum(l));
         rc = os_fdatasync(fd);
     }
     (void)os_close(fd);
-    return rc;
+    return rc < 0 ? sync_failed(c, rc) : KIST_OK;
 }
 
 /* Nobody else has it open, and the recovery lock is held. */
@@ -609,11 +608,10 @@ static int close_last(struct core *c)
     if (rc < 0)
         return rc;
     rc = sync_alone(c, &s);
-    if (rc == KIST_OK) {
+    if (rc == KIST_OK)
         rc = mark_clean(c);
-        rc = rc < 0 ? sync_failed(c, rc) : KIST_OK;
-    }
-    return rc == KIST_EPOISON ? rc : KIST_OK;
+    /* With no room for the last mark all is synced just the same. */
+    return rc == KIST_EFULL || rc == KIST_EQUOTA || rc == KIST_EFILESIZE ? KIST_OK : rc;
 }
 
 int core_close(struct core *c)

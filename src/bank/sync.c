@@ -14,6 +14,11 @@
  * may have lost is still whole in the page cache, but marked as written: so
  * the next one writes the same bytes again, which makes the kernel write them
  * again, and only then syncs. If they are not whole any more, that is poison.
+ *
+ * ⚑ What keeps a sync from beginning (no descriptor is left, say) is no failed
+ * sync: nothing that was to be written is lost. It is the caller's error
+ * alone, and the next one tries again. Poison is what the kernel says of bytes:
+ * an error of fdatasync or of writing them, as sync_failed() hears of it.
  */
 #include "bank/core.h"
 
@@ -37,12 +42,22 @@ int sync_failed(struct core *c, int rc)
     return poisoned(c);
 }
 
-static int open_segment(const struct core *c, uint64_t n, int flags)
+/* -ENOENT: there is none. */
+static int open_segment(const struct core *c, uint64_t n)
 {
     char name[SEGMENT_NAME_MAX];
+    int fd;
 
     segment_name(name, n);
-    return bank_open_unasked(c->bank, name, flags);
+    fd = bank_open_unasked(c->bank, name, OS_READ | OS_WRITE);
+    return fd >= 0 || fd == -ENOENT ? fd : err_os(fd, c->bank->name, name, "open a segment to sync");
+}
+
+static int skip_gap(const struct core *c, uint64_t *n, uint64_t last)
+{
+    int rc = bank_skip_gap(c->bank, n, last);
+
+    return rc < 0 ? err_os(rc, c->bank->name, NULL, "list the segments") : rc;
 }
 
 /* ---- what a dead one may have lost ------------------------------------ */
@@ -52,7 +67,8 @@ static uint64_t from_in(uint64_t from, uint64_t n)
     return place_n(from) == n ? place_offset(from) : 0;
 }
 
-static bool still_whole(struct core *c, uint64_t from, uint64_t tail)
+/* KIST_OK; KIST_ECORRUPT: it is not; or why that can't be told. */
+static int still_whole(struct core *c, uint64_t from, uint64_t tail)
 {
     struct walk w = { .core = c, .at = from, .newest = place_n(tail), .end = from };
     const struct record *r;
@@ -61,7 +77,7 @@ static bool still_whole(struct core *c, uint64_t from, uint64_t tail)
 
     while ((rc = walk_next(&w, &r, &place)) == KIST_OK && w.end < tail)
         ;
-    return w.end >= tail;
+    return w.end >= tail ? KIST_OK : rc < 0 ? rc : KIST_ECORRUPT;
 }
 
 /* Write the bytes from `from` to `to` of segment N once more, as they are. */
@@ -76,26 +92,26 @@ static int write_again(struct core *c, uint64_t n, uint64_t from, uint64_t to)
         return rc;
     if (to == 0 || to > s->len)
         to = s->len;
-    fd = open_segment(c, n, OS_READ | OS_WRITE);
+    fd = open_segment(c, n);
     if (fd < 0)
         return fd;
     if (from < to)
         rc = os_write_all(fd, s->base + from, (size_t)(to - from), from);
     (void)os_close(fd);
-    return rc;
+    return rc < 0 ? sync_failed(c, rc) : 0;
 }
 
 static int dirty_again(struct core *c, uint64_t from, uint64_t tail)
 {
-    int rc = 0;
+    int rc = still_whole(c, from ? from : place_make(shm_peek(&c->live->oldest), 0), tail);
 
-    if (!still_whole(c, from ? from : place_make(shm_peek(&c->live->oldest), 0), tail))
-        return -EIO;
+    if (rc == KIST_ECORRUPT)
+        return sync_failed(c, -EIO);
     for (uint64_t n = place_n(from) ? place_n(from) : shm_peek(&c->live->oldest);
          n <= place_n(tail) && rc == 0; n++) {
         rc = write_again(c, n, from_in(from, n), n == place_n(tail) ? place_offset(tail) : 0);
         if (rc == -ENOENT) /* cleaned, or never used */
-            rc = bank_skip_gap(c->bank, &n, place_n(tail));
+            rc = skip_gap(c, &n, place_n(tail));
     }
     return rc;
 }
@@ -104,15 +120,16 @@ static int dirty_again(struct core *c, uint64_t from, uint64_t tail)
 
 static int sync_segment(struct core *c, uint64_t n)
 {
-    int fd = open_segment(c, n, OS_READ | OS_WRITE), rc;
+    int fd = open_segment(c, n), rc;
 
     if (fd < 0)
         return fd;
     rc = os_fdatasync(fd);
     (void)os_close(fd);
-    return rc;
+    return rc < 0 ? sync_failed(c, rc) : 0;
 }
 
+/* KIST_EPOISON, or another error: then it can be tried again. */
 static int sync_files(struct core *c, uint64_t from, uint64_t tail)
 {
     uint64_t n = place_n(from) ? place_n(from) : shm_peek(&c->live->oldest);
@@ -121,7 +138,7 @@ static int sync_files(struct core *c, uint64_t from, uint64_t tail)
     for (; n <= place_n(tail) && rc == 0; n++) {
         rc = sync_segment(c, n);
         if (rc == -ENOENT)
-            rc = bank_skip_gap(c->bank, &n, place_n(tail));
+            rc = skip_gap(c, &n, place_n(tail));
     }
     return rc;
 }
@@ -163,9 +180,8 @@ static int lead(kist_bank *h, struct core *c, uint64_t dead)
         rc = dirty_again(c, from, tail);
     if (rc == KIST_OK)
         rc = sync_files(c, from, tail);
-    if (rc < 0)
-        rc = sync_failed(c, rc);
-    done(c, rc < 0 ? 0 : tail, 0);
+    /* ⚑ Not begun, or not all of it: what the dead one left is left. */
+    done(c, rc < 0 ? 0 : tail, rc < 0 && rc != KIST_EPOISON ? dead : 0);
     return rc;
 }
 
@@ -267,7 +283,8 @@ int sync_vouched(kist_bank *h)
 
 /* For a close while others have the bank open: after it nothing of ours holds
  * the segments, and what the kernel may have to tell of them (see poison). If
- * somebody is syncing, that is his to hear. */
+ * somebody is syncing, that is his to hear. When it can't be done, `syncing` is
+ * left as by one who died in it: the next one writes the same bytes again. */
 int sync_before_leaving(struct core *c)
 {
     uint64_t from = shm_peek(&c->live->durable), nobody = 0;
@@ -278,14 +295,13 @@ int sync_before_leaving(struct core *c)
         !shm_cas(&c->live->syncing, &nobody, c->seat.number))
         return KIST_OK;
     rc = sync_files(c, from, s.tail);
-    if (rc < 0)
-        rc = sync_failed(c, rc);
-    done(c, rc < 0 ? 0 : s.tail, 0);
+    done(c, rc < 0 ? 0 : s.tail, rc < 0 && rc != KIST_EPOISON ? c->seat.number : 0);
     return rc;
 }
 
 /* For a close: nobody else is there, and the recovery lock is held. Twice, so
- * that the mark may name its own start: all before it is durable by then. */
+ * that the mark may name its own start: all before it is durable by then. When
+ * it can't be done, `syncing` is left, see above. */
 int sync_alone(struct core *c, struct state *s)
 {
     uint64_t from = shm_peek(&c->live->durable);
@@ -295,7 +311,7 @@ int sync_alone(struct core *c, struct state *s)
     if (rc == 0)
         rc = sync_files(c, from, s->tail);
     if (rc < 0)
-        return sync_failed(c, rc);
+        return rc;
     rc = append_room(c, s, RECORD_MIN, APPEND_LAST);
     if (rc == 0)
         rc = append_mark(c, s, s->tail);
@@ -306,7 +322,7 @@ int sync_alone(struct core *c, struct state *s)
     core_step(c, s);
     rc = sync_files(c, from, s->tail);
     if (rc < 0)
-        return sync_failed(c, rc);
+        return rc;
     shm_publish(&c->live->durable, s->tail);
     shm_publish(&c->live->syncing, 0);
     return KIST_OK;

@@ -18,7 +18,7 @@ static void tick_bank(kist_store *s, struct bank *b, int64_t now, uint32_t inter
         return;
     b->sync_due = now + (int64_t)interval_ms * 1000000;
     if (kist_sync(&h) < 0)
-        return; /* told to the next writer: the bank is poisoned */
+        return; /* poisoned: told to the next writer; else tried again the next time */
 }
 
 static void *tick(void *arg)

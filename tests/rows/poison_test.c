@@ -12,6 +12,7 @@
 #include "seam/record.h"
 #include "seam/replay.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -225,6 +226,37 @@ TEST(a_syncing_word_taken_over_from_a_dead_seat_is_not_lost_by_a_deadline)
     story.b = patient;
     next_sync_is_no_lie();
     actor_kill(&writer);
+    end();
+}
+
+static int (*open_well)(int dir, const char *path, int flags, uint32_t mode);
+
+static int no_descriptor_left(int dir, const char *path, int flags, uint32_t mode)
+{
+    return strstr(path, "kist.heap") ? -EMFILE : open_well(dir, path, flags, mode);
+}
+
+static int64_t act_sync_without_descriptors(struct work *w, int64_t arg)
+{
+    int64_t rc;
+
+    (void)arg;
+    open_well = os_seam.open_under;
+    os_seam.open_under = no_descriptor_left;
+    rc = work_sync(w);
+    os_seam.open_under = open_well;
+    return rc;
+}
+
+/* Or has no descriptor for it. */
+TEST(a_syncing_word_taken_over_from_a_dead_seat_is_not_lost_for_want_of_descriptors)
+{
+    begin();
+    actor_must(&story.b, act_put, 5, KIST_OK); /* holds the active segment open */
+    must(actor_do(&story.a, act_sync_and_die, 0) == ACTOR_DIED);
+    forget_last();
+    actor_must(&story.b, act_sync_without_descriptors, 0, -EMFILE);
+    next_sync_is_no_lie();
     end();
 }
 
@@ -455,6 +487,24 @@ TEST(a_process_that_leaves_others_behind_takes_no_pending_error_along)
 {
     begin();
     actor_must(&story.a, act_leave, 0, 0);
+    (void)actor_do(&story.b, act_background_fails, 0);
+    next_sync_is_no_lie();
+    end();
+}
+
+static int64_t act_leave_without_descriptors(struct work *w, int64_t arg)
+{
+    open_well = os_seam.open_under;
+    os_seam.open_under = no_descriptor_left;
+    return act_leave(w, arg);
+}
+
+/* The same when it can't sync: then the next sync must take it for one that
+ * died in it. */
+TEST(a_process_that_leaves_and_can_not_sync_takes_no_pending_error_along)
+{
+    begin();
+    actor_must(&story.a, act_leave_without_descriptors, 0, 0);
     (void)actor_do(&story.b, act_background_fails, 0);
     next_sync_is_no_lie();
     end();
