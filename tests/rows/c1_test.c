@@ -138,7 +138,8 @@ static uint64_t head_bits(const struct image_file *f)
     return 8 * (f->len < HEAD ? f->len : HEAD);
 }
 
-/* The heads take three quarters of the cases at most. */
+/* The heads take three quarters of the cases at most; the rest is taken by the
+ * widest stride that gives no fewer cases than are asked for. */
 static void plan(uint64_t cases)
 {
     uint64_t heads = 0, all = 8 * image_bytes(image);
@@ -148,8 +149,8 @@ static void plan(uint64_t cases)
     head_stride = 1 + 4 * heads / (3 * cases + 1);
     head_cases = heads / head_stride;
     rest_stride = 1;
-    if (cases > head_cases)
-        rest_stride += (all - heads) / (cases - head_cases);
+    if (cases > head_cases && all - heads > cases - head_cases)
+        rest_stride = (all - heads) / (cases - head_cases);
     rest_cases = (all - heads) / rest_stride;
 }
 
