@@ -101,11 +101,15 @@ static uint64_t held_bytes(const struct core *c)
 /* hash_check(), with all that other processes have added to the file. */
 static bool check_index(struct core *c, struct hash_facts *facts)
 {
+    struct hash_index *ix;
+    uint64_t seen;
     bool whole;
 
-    do
-        whole = hash_check(atomic_load_explicit(&c->index, memory_order_acquire), facts);
-    while (!whole && core_refresh_index(c) == 1);
+    do {
+        ix = atomic_load_explicit(&c->index, memory_order_acquire);
+        seen = atomic_load_explicit(&ix->len, memory_order_acquire);
+        whole = hash_check(ix, facts);
+    } while (!whole && core_refresh_index(c, seen) == 1);
     return whole;
 }
 

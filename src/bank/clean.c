@@ -395,7 +395,7 @@ static int move_all(struct cleaning *cl)
 /* Does any slot lead into segment N? Holding the lock word. */
 static bool is_led_to(struct core *c, uint64_t n)
 {
-    int rc = core_refresh_index(c); /* another process may have grown it */
+    int rc = core_refresh_index(c, UINT64_MAX); /* another process may have grown it */
     const struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_relaxed);
     uint64_t newest = shm_peek(&c->live->newest), *slots;
     struct hash_cursor cursor = { 0 };

@@ -362,14 +362,14 @@ int core_follow_index(struct core *c, bool anew)
     return rc;
 }
 
-int core_refresh_index(struct core *c)
+int core_refresh_index(struct core *c, uint64_t seen)
 {
     struct hash_index *ix;
     int rc;
 
     os_mutex_lock(&c->mapping);
     ix = atomic_load_explicit(&c->index, memory_order_relaxed);
-    rc = hash_refresh(ix);
+    rc = hash_refresh(ix, seen);
     os_mutex_unlock(&c->mapping);
     if (rc == -ENOMEM) {
         rc = core_follow_index(c, true);

@@ -190,8 +190,9 @@ void core_free(struct core *c);
  * map it again, since it could not grow in place. */
 int core_follow_index(struct core *c, bool anew);
 
-/* After hash_block_of() said no: see whether the file grew. 1: try again. */
-int core_refresh_index(struct core *c);
+/* After hash_block_of() said no: see whether the file grew since its mapped
+ * length was `seen`, read before that. 1: try again. */
+int core_refresh_index(struct core *c, uint64_t seen);
 
 /* The segment N, mapped if it is not yet. -ENOENT: no such file. Call it in a
  * read section; hold the segment to keep it longer. */

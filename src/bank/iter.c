@@ -118,6 +118,7 @@ static int load_once(kist_iter *it, struct core *c, bool last)
 {
     uint64_t change = shm_read(c->change);
     struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_acquire);
+    uint64_t seen = atomic_load_explicit(&ix->len, memory_order_acquire);
     struct hash_cursor next = it->cursor;
     bool same;
     size_t n;
@@ -136,7 +137,7 @@ static int load_once(kist_iter *it, struct core *c, bool last)
         rc = make_room(it, n * 2);
         return rc < 0 ? rc : 1;
     }
-    rc = core_refresh_index(c);
+    rc = core_refresh_index(c, seen);
     return rc < 0 ? rc : rc == 1 || shm_read(c->change) != change ? 1 : damaged_index(it);
 }
 

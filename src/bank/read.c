@@ -176,9 +176,9 @@ search_block(struct core *c, const struct hash_block *b, kist_bytes key, uint64_
     return worst;
 }
 
-static __attribute__((noinline)) int no_block(struct core *c)
+static __attribute__((noinline)) int no_block(struct core *c, uint64_t seen)
 {
-    int rc = core_refresh_index(c);
+    int rc = core_refresh_index(c, seen);
 
     if (rc == 0)
         rc = bank_err(c->bank, KIST_ECORRUPT, "kist.index", ERR_NOWHERE,
@@ -193,11 +193,12 @@ int core_find(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify, st
     for (int i = 0; i < READ_TRIES; i++) {
         uint64_t change = shm_read(c->change);
         struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_acquire);
+        uint64_t seen = atomic_load_explicit(&ix->len, memory_order_acquire);
         struct hash_block b;
         int rc;
 
         if (__builtin_expect(!hash_block_of(ix, hash, &b), 0)) {
-            rc = no_block(c);
+            rc = no_block(c, seen);
             if (rc == 1)
                 continue;
             if (rc < 0 && shm_read(c->change) == change)

@@ -140,7 +140,7 @@ int repair(struct core *c)
     if (rc < 0)
         return rc;
     if (shm_read(&l->intent)) { /* pairs with owner_intent() */
-        rc = core_refresh_index(c); /* the dead one may have grown the file for it */
+        rc = core_refresh_index(c, UINT64_MAX); /* the dead one may have grown the file for it */
         if (rc < 0)
             return err_os(rc, c->bank->name, "kist.index", "map the index");
         hash_finish(atomic_load_explicit(&c->index, memory_order_relaxed),

@@ -99,6 +99,7 @@ static struct hash_index *index_new(uint64_t generation)
     if (ix) {
         ix->generation = generation;
         ix->fd = -1;
+        os_mutex_init(&ix->growing);
     }
     return ix;
 }
@@ -216,25 +217,37 @@ out:
     return rc;
 }
 
-int hash_refresh(struct hash_index *ix)
+int hash_map_more(struct hash_index *ix, size_t len)
 {
+    int rc;
+
+    os_mutex_lock(&ix->growing);
+    rc = map_grow(&ix->map, ix->fd, len);
+    if (rc == 0)
+        atomic_store_explicit(&ix->len, ix->map.len, memory_order_release); /* hash_block_of */
+    os_mutex_unlock(&ix->growing);
+    return rc;
+}
+
+int hash_refresh(struct hash_index *ix, uint64_t seen)
+{
+    uint64_t had = atomic_load_explicit(&ix->len, memory_order_acquire);
     struct os_stat st;
     size_t len;
     int rc;
 
+    if (had > seen) /* a thread of ours was faster */
+        return 1;
     if (ix->fd < 0)
         return 0;
     rc = os_stat(ix->fd, &st);
     if (rc < 0)
         return rc;
     len = (size_t)(st.size / HASH_PAGE * HASH_PAGE);
-    if (len <= ix->map.len)
+    if (len <= had)
         return 0;
-    rc = map_grow(&ix->map, ix->fd, len);
-    if (rc < 0)
-        return rc;
-    atomic_store_explicit(&ix->len, len, memory_order_release); /* hash_block_of */
-    return 1;
+    rc = hash_map_more(ix, len);
+    return rc < 0 ? rc : 1;
 }
 
 void hash_space_drop(struct hash_space *space); /* hash_grow.c */

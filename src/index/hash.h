@@ -49,6 +49,7 @@
 #include <stdint.h>
 
 #include "base/map.h"
+#include "base/os.h"
 #include "base/shm.h"
 #include "base/thread.h"
 #include "heap/record.h"
@@ -114,8 +115,9 @@ struct hash_index {
     _Atomic uint64_t len;     /* mapped and checked; grows */
     _Atomic uint64_t root_ok; /* a root word that lies within `len` */
     uint64_t generation;
-    struct map map;
-    int fd;                /* -1: private memory */
+    os_mutex growing; /* threads that lay more of the file over `map` */
+    struct map map;   /* under `growing`, but for its base; who else asks for its length reads `len` */
+    int fd;           /* -1: private memory */
     struct hash_space *space; /* the writer's idea of free pages, or NULL */
     struct retired retired;
 };
@@ -278,9 +280,14 @@ int hash_open(struct hash_index **out, int fd, const uint8_t bank_id[16], uint64
 size_t hash_file_len(size_t len);
 int hash_allocate(int fd, size_t from, size_t to);
 
-/* Look at the file's size again. 1: there is more of it now, 0: there is not,
- * -ENOMEM: it has to be opened anew, it can't grow in place. */
-int hash_refresh(struct hash_index *ix);
+/* Look at the file's size again, after `len` was `seen` and not enough. 1: there
+ * is more now, 0: there is not, -ENOMEM: it has to be opened anew, it can't
+ * grow in place. `seen` is read before what was missed is looked for: a thread
+ * of this process may let it grow in between. */
+int hash_refresh(struct hash_index *ix, uint64_t seen);
+
+/* Map `len` bytes of the file, or more if another thread was faster. */
+int hash_map_more(struct hash_index *ix, size_t len);
 
 void hash_close(struct hash_index *ix);
 void hash_retire(struct hash_index *ix);

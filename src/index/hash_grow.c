@@ -85,7 +85,7 @@ static uint64_t look_around(const struct hash_index *ix, struct hash_space *sp)
 
 static int space_resize(struct hash_index *ix)
 {
-    uint64_t pages = ix->map.len / HASH_PAGE;
+    uint64_t pages = atomic_load_explicit(&ix->len, memory_order_acquire) / HASH_PAGE;
     uint8_t *used = os_resize(ix->space->used, pages);
 
     if (!used)
@@ -122,7 +122,7 @@ static int space_ready(struct hash_index *ix, const struct hash_owner *o)
 
     if (ix->space && ix->space->splits == splits)
         return 0;
-    rc = hash_refresh(ix);
+    rc = hash_refresh(ix, UINT64_MAX);
     if (rc < 0)
         return rc;
     if (!ix->space) {
@@ -138,25 +138,31 @@ static int space_ready(struct hash_index *ix, const struct hash_owner *o)
     return 0;
 }
 
+static bool no_space(int rc)
+{
+    return rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG;
+}
+
+/* By an eighth; where the disk, a quota or a limit does not allow it, by what
+ * is needed now. What the first try may have allocated is the file's already,
+ * and is not cut off again: others may have mapped it. */
 static int grow_file(struct hash_index *ix, uint64_t pages)
 {
-    uint64_t more = ix->map.len / HASH_PAGE / RELEASE_SHARE;
-    size_t len;
-    int rc;
+    size_t have = atomic_load_explicit(&ix->len, memory_order_acquire);
+    uint64_t more = have / HASH_PAGE / RELEASE_SHARE;
+    size_t least = have + (size_t)pages * HASH_PAGE;
+    size_t len = hash_file_len(have + (size_t)(more > pages ? more : pages) * HASH_PAGE);
+    int rc = 0;
 
-    if (more < pages)
-        more = pages;
-    len = hash_file_len(ix->map.len + (size_t)more * HASH_PAGE);
-    if (ix->fd >= 0) {
-        rc = hash_allocate(ix->fd, ix->map.len, len);
-        if (rc < 0)
-            return rc;
+    if (ix->fd >= 0)
+        rc = hash_allocate(ix->fd, have, len);
+    if (no_space(rc) && len > least) {
+        len = least;
+        rc = hash_allocate(ix->fd, have, len);
     }
-    rc = map_grow(&ix->map, ix->fd, len);
-    if (rc < 0)
-        return rc;
-    atomic_store_explicit(&ix->len, len, memory_order_release); /* hash_block_of */
-    return space_resize(ix);
+    if (rc == 0)
+        rc = hash_map_more(ix, len);
+    return rc < 0 ? rc : space_resize(ix);
 }
 
 /* `pages` free ones in a row, or 0. */
@@ -187,9 +193,13 @@ static int space_take(struct hash_index *ix, const struct hash_owner *o, uint64_
     }
     if (first == 0) {
         rc = grow_file(ix, pages);
-        if (rc < 0)
+        if (no_space(rc)) /* then all that nothing leads to, however little */
+            release_pages(ix, o, true);
+        else if (rc < 0)
             return rc;
         first = find_run(ix->space, pages);
+        if (first == 0)
+            return rc < 0 ? rc : KIST_EFULL;
     }
     memset(ix->space->used + first, 1, pages);
     /* Told before the pages are written: who comes next looks around anew. */
@@ -435,10 +445,11 @@ int hash_room(struct hash_index *ix, const struct hash_owner *o, uint64_t hash,
 
     while (rc == 0) {
         uint64_t root = shm_peek(&file_of(ix)->root), entry;
+        uint64_t seen = atomic_load_explicit(&ix->len, memory_order_acquire);
         struct moving *m;
 
         if (!hash_block_of(ix, hash, &b)) {
-            rc = hash_refresh(ix);
+            rc = hash_refresh(ix, seen);
             if (rc == 0) /* nothing more there: an entry leads nowhere */
                 rc = KIST_ECORRUPT;
             else if (rc == 1)

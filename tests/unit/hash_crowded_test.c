@@ -4,6 +4,7 @@
  */
 #include "support.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -333,4 +334,57 @@ TEST(a_search_overtaken_by_the_reuse_of_its_page_starts_again)
     must_ok(kist_bank_close(reader));
     must_ok(kist_store_close(store));
     fixture_close(&f);
+}
+
+/* ---- little room left ------------------------------------------------- */
+
+enum { PAGES_LEFT = 6, LOADED = 20000 };
+
+static int refusal;
+static uint64_t room_until, grown_until;
+
+/* Heap files are allocated from their beginning, the index from its end. */
+static int allocate_a_little(int fd, uint64_t off, uint64_t len)
+{
+    if (off == 0)
+        return os_real_allocate(fd, off, len);
+    if (room_until == 0)
+        room_until = off + PAGES_LEFT * HASH_PAGE;
+    if (off + len > room_until)
+        return refusal;
+    grown_until = off + len;
+    return os_real_allocate(fd, off, len);
+}
+
+static void grow_into_little(int code, int says)
+{
+    struct fixture f = fixture_open();
+    uint64_t key = 0, more;
+    int rc = KIST_OK;
+
+    for (; key < LOADED; key++)
+        put_version(f.bank, key, 1);
+    refusal = code;
+    room_until = grown_until = 0;
+    os_seam.allocate = allocate_a_little;
+    for (more = 0; rc == KIST_OK; more++)
+        rc = kist_put(f.bank, number(key + more), text("new"));
+    os_seam.allocate = os_real_allocate;
+    must_rc(rc, says);
+    must(grown_until == room_until);
+    for (uint64_t k = 0; k < LOADED; k += 7)
+        must_be_at(f.bank, k, 1);
+    must(count_of(f.bank) == LOADED + more - 1);
+    must_verify(f.bank);
+    for (; more < LOADED; more++)
+        must_ok(kist_put(f.bank, number(key + more), text("new")));
+    must_verify(f.bank);
+    fixture_close(&f);
+}
+
+TEST(an_index_grows_by_pages_where_there_is_no_room_for_more)
+{
+    grow_into_little(-ENOSPC, KIST_EFULL);
+    grow_into_little(-EDQUOT, KIST_EQUOTA);
+    grow_into_little(-EFBIG, KIST_EFILESIZE);
 }
