@@ -471,7 +471,7 @@ static bool wants_cleaning(struct core *c, uint64_t n, bool all)
 {
     struct live_segment *e = ring_entry(c, n);
 
-    return !e || all || shm_peek(&e->used) != shm_peek(&e->live);
+    return e && (all || shm_peek(&e->used) != shm_peek(&e->live));
 }
 
 static bool is_full(int rc)

@@ -112,6 +112,22 @@ static int fill_all(struct heap_survey *v, struct hash_index *ix, struct state *
 
 /* ---- the new segment --------------------------------------------------- */
 
+/* One that was never given, and that no file has, not even a stray one. */
+static int next_number(const struct heap_survey *v, const struct rebuild *how, uint64_t *n)
+{
+    char name[SEGMENT_NAME_MAX];
+    struct os_stat st;
+    int rc;
+
+    for (*n = v->numbered + 1; *n <= SEGMENT_N_MAX; ++*n) {
+        segment_name(name, *n);
+        rc = os_stat_under(how->dir, name, &st);
+        if (rc < 0)
+            return rc == -ENOENT ? 0 : rc;
+    }
+    return KIST_EWINDOW;
+}
+
 /* ⚑ By another name: where its predecessor ends must hold for nobody who still
  * appends to that one. */
 static int new_segment(struct heap_survey *v, const struct rebuild *how, uint64_t n)
@@ -357,8 +373,9 @@ static int rebuild_files(struct heap_survey *v, const struct rebuild *how, struc
     struct os_stat st;
     int rc;
 
-    m->newest = v->numbered + 1;
-    rc = m->segment_fd = new_segment(v, how, m->newest);
+    rc = next_number(v, how, &m->newest);
+    if (rc >= 0)
+        rc = m->segment_fd = new_segment(v, how, m->newest);
     if (rc >= 0)
         rc = os_stat(m->segment_fd, &st);
     if (rc >= 0)

@@ -52,7 +52,7 @@ struct heap_survey {
     char (*leftover)[64];
     size_t leftover_count;
 
-    uint64_t numbered;    /* highest number of any segment file */
+    uint64_t numbered;    /* highest number that was given */
     uint64_t newest;      /* of those that count */
     uint64_t incarnation, sequence, durable, cleared, generation;
     uint64_t end;         /* behind the last record that counts */

@@ -38,8 +38,6 @@ static int take_name(struct heap_survey *v, const char *name)
     if (n != 0) {
         struct part p = { .n = n };
 
-        if (n > v->numbered)
-            v->numbered = n;
         return list_add(&v->part, &v->count, &p, sizeof p);
     }
     if (strncmp(name, index_prefix, sizeof index_prefix - 1) == 0) {
@@ -404,6 +402,32 @@ static int apply_cut(struct heap_survey *v)
     return KIST_OK;
 }
 
+/* ---- the next number ------------------------------------------------------- */
+
+static void count_number(uint64_t *highest, uint64_t from, uint64_t n)
+{
+    if (n > *highest && (n < from || n - from < UINT64_C(1) << (LOC_N_BITS - 1)))
+        *highest = n;
+}
+
+/* Numbers go on above all that the bank has given. Of a file in which nothing
+ * tells that it is the bank's, only the name speaks: it counts when the bank
+ * may have given it, so that a stray one far away does not use them up. */
+static void find_numbered(struct heap_survey *v)
+{
+    uint64_t own = 0;
+
+    for (size_t i = 0; i < v->count; i++)
+        if (!segment_header_is_damaged(v->part[i].segment) ||
+            v->part[i].until > SEGMENT_FIRST_RECORD)
+            own = v->part[i].n;
+    v->numbered = own;
+    for (size_t i = 0; i < v->void_count; i++)
+        count_number(&v->numbered, own, v->voids[i]);
+    for (size_t i = 0; i < v->short_count; i++)
+        count_number(&v->numbered, own, v->shorts[i]);
+}
+
 /* ---- the whole ------------------------------------------------------------- */
 
 int survey_progress(struct heap_survey *v, uint64_t bytes)
@@ -436,6 +460,7 @@ int survey_heap(struct heap_survey *v, struct bank *b, const struct rebuild *how
         rc = apply_cut(v);
     if (rc != KIST_OK)
         return rc;
+    find_numbered(v);
     v->newest = v->count ? v->part[v->count - 1].n : 1;
     while (v->count && v->numbered + 2 - v->part[0].n >= UINT64_C(1) << v->ring_lg &&
            v->ring_lg < LOC_N_BITS)

@@ -21,6 +21,7 @@ static struct {
     struct guarded *guarded;
     struct unforked *unforked;
     pthread_key_t key;
+    bool works; /* the two that start() asks for are there */
 } all = { .lock = OS_MUTEX_INIT, .epoch = 1 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -70,10 +71,12 @@ static void on_fork_child(void)
     all.unforked = NULL;
 }
 
+/* ⚑ Without handlers a forked child would hold its parent's locks, and without
+ * the key a thread that ends its section: then there is no cell for anybody. */
 static void start(void)
 {
-    (void)pthread_key_create(&all.key, on_thread_exit);
-    (void)pthread_atfork(before_fork, thread_allow_forks, on_fork_child);
+    all.works = pthread_key_create(&all.key, on_thread_exit) == 0 &&
+                pthread_atfork(before_fork, thread_allow_forks, on_fork_child) == 0;
     atomic_store(&all.must_fence, os_barrier() < 0);
 }
 
@@ -102,9 +105,11 @@ struct thread *thread_self(void)
 {
     if (!thread_cell) {
         (void)pthread_once(&once, start);
-        thread_cell = cell_take();
-        if (thread_cell)
-            (void)pthread_setspecific(all.key, thread_cell);
+        thread_cell = all.works ? cell_take() : NULL;
+        if (thread_cell && pthread_setspecific(all.key, thread_cell) != 0) {
+            on_thread_exit(thread_cell); /* nobody would, later */
+            thread_cell = NULL;
+        }
     }
     return thread_cell;
 }

@@ -34,7 +34,8 @@ struct thread {
 /* NULL until the thread's first call of thread_self(). */
 extern _Thread_local struct thread *thread_cell __attribute__((tls_model("initial-exec")));
 
-/* The calling thread's cell; NULL when out of memory. */
+/* The calling thread's cell; NULL when out of memory. A store is opened by one
+ * that has a cell, so that the fork handlers are there for all that follows. */
 struct thread *thread_self(void);
 
 static inline bool thread_in_section(void)

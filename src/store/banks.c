@@ -178,9 +178,9 @@ static int create(struct bank *b, const kist_bank_options *o)
         remove_empty(b);
         return path_refused(b->name, dir);
     }
-    rc = bank_open_guarded(b, &lock, NULL, 0);
-    if (rc >= 0)
-        rc = os_flock(rc, OS_LOCK_EXCLUSIVE);
+    (void)os_close(dir);
+    dir = bank_open_guarded(b, &lock, NULL, 0); /* by its name: where the files go is what is locked */
+    rc = dir < 0 ? dir : os_flock(dir, OS_LOCK_EXCLUSIVE);
     if (rc == 0) {
         b->set = (struct bank_settings){
             .index = KIST_INDEX_HASH,
@@ -194,7 +194,6 @@ static int create(struct bank *b, const kist_bank_options *o)
         b->set = (struct bank_settings){ 0 };
     }
     thread_guard_close(&lock); /* lets go of the flock */
-    (void)os_close(dir);
     if (rc < 0 && rc != -EEXIST)
         remove_empty(b);
     if (rc == -EEXIST)

@@ -257,7 +257,7 @@ int kist_store_open(kist_store **out, const char *path, const kist_store_options
         return rc;
     if (!path || *path == '\0')
         return err_set(KIST_EINVAL, NULL, NULL, ERR_NOWHERE, "the store's path is empty");
-    s = os_alloc(sizeof *s);
+    s = thread_self() ? os_alloc(sizeof *s) : NULL;
     if (!s)
         return KIST_ENOMEM;
     s->env.dir = -1;

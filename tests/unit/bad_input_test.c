@@ -315,3 +315,85 @@ TEST(a_handle_in_a_forked_child_says_so)
     must_hold(f.bank, "k", "w");
     fixture_close(&f);
 }
+
+/* ---- stray files ------------------------------------------------------ */
+
+static void write_file(const char *dir, const char *name, const void *bytes, size_t len)
+{
+    char *path = path_join(dir, name);
+    FILE *f = fopen(path, "w");
+
+    must(f && fwrite(bytes, 1, len, f) == len && fclose(f) == 0);
+    free(path);
+}
+
+static bool file_exists(const char *dir, const char *name)
+{
+    char *path = path_join(dir, name);
+    bool there = access(path, F_OK) == 0;
+
+    free(path);
+    return there;
+}
+
+static void rebuilt_beside(const char *stray, const void *bytes, size_t len)
+{
+    struct fixture f = filled();
+    char *bank = path_join(f.dir, "bank");
+    char *live = path_join(bank, "kist.live");
+
+    must_ok(kist_bank_close(f.bank));
+    write_file(bank, stray, bytes, len);
+    must(unlink(live) == 0);
+    f.bank = open_bank(f.store, "bank");
+    must_hold(f.bank, "k", "v");
+    put_text(f.bank, "k2", "v2");
+    must(file_exists(bank, "kist.heap.2") || file_exists(bank, "kist.heap.3"));
+    must_ok(kist_repair(f.store, "bank", NULL, NULL, NULL));
+    must_hold(f.bank, "k", "v");
+    must_hold(f.bank, "k2", "v2");
+    fixture_close(&f);
+    free(bank);
+    free(live);
+}
+
+/* The bank would use up its numbers, or find none any more. */
+TEST(a_stray_file_named_like_a_segment_far_away_does_not_use_up_the_numbers)
+{
+    static const char *const name[] = { "kist.heap.4000000", "kist.heap.274877906942",
+                                        "kist.heap.274877906943", "kist.heap.9999999999999999999" };
+
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
+        rebuilt_beside(name[i], zeros, 16);
+        rebuilt_beside(name[i], zeros, 4096);
+    }
+}
+
+/* A segment of another bank, by the name that would come next. */
+TEST(a_strangers_segment_in_the_way_stays_as_it_is)
+{
+    struct fixture f = filled(), other = filled();
+    char *bank = path_join(f.dir, "bank"), *theirs = path_join(other.dir, "bank/kist.heap.1");
+    char *live = path_join(bank, "kist.live");
+    static char bytes[1 << 16], now[1 << 16];
+    FILE *file = fopen(theirs, "r");
+    size_t len = fread(bytes, 1, sizeof bytes, file);
+
+    must(fclose(file) == 0);
+    must_ok(kist_bank_close(f.bank));
+    write_file(bank, "kist.heap.2", bytes, len);
+    must(unlink(live) == 0);
+    f.bank = open_bank(f.store, "bank");
+    must_hold(f.bank, "k", "v");
+    must(file_exists(bank, "kist.heap.3"));
+    free(theirs);
+    theirs = path_join(bank, "kist.heap.2");
+    file = fopen(theirs, "r");
+    must(file && fread(now, 1, sizeof now, file) == len && memcmp(now, bytes, len) == 0);
+    must(fclose(file) == 0);
+    fixture_close(&f);
+    fixture_close(&other);
+    free(bank);
+    free(theirs);
+    free(live);
+}
