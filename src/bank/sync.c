@@ -67,6 +67,24 @@ static uint64_t from_in(uint64_t from, uint64_t n)
     return place_n(from) == n ? place_offset(from) : 0;
 }
 
+/* Does nothing lie between `end` and the tail? So it is when the writer that died
+ * had begun a new segment, and got no further. KIST_OK, or as below. */
+static int ends_before(struct core *c, uint64_t end, uint64_t tail)
+{
+    struct segment *s = NULL;
+    int rc = place_offset(tail) == SEGMENT_FIRST_RECORD ? core_map_segment(c, place_n(tail), &s)
+                                                        : KIST_ECORRUPT;
+
+    if (rc < 0)
+        return rc == -ENOENT ? KIST_ECORRUPT : rc;
+    if (s->header.predecessor != place_n(end) || s->header.cut16 != 0)
+        return KIST_ECORRUPT;
+    rc = core_map_segment(c, place_n(end), &s);
+    if (rc == KIST_OK && !place_is_full(place_offset(end), s->len))
+        rc = KIST_ECORRUPT;
+    return rc == -ENOENT ? KIST_OK : rc; /* it was cleaned */
+}
+
 /* KIST_OK; KIST_ECORRUPT: it is not; or why that can't be told. */
 static int still_whole(struct core *c, uint64_t from, uint64_t tail)
 {
@@ -77,7 +95,9 @@ static int still_whole(struct core *c, uint64_t from, uint64_t tail)
 
     while ((rc = walk_next(&w, &r, &place)) == KIST_OK && w.end < tail)
         ;
-    return w.end >= tail ? KIST_OK : rc < 0 ? rc : KIST_ECORRUPT;
+    if (rc < 0)
+        return rc;
+    return w.end >= tail ? KIST_OK : ends_before(c, w.end, tail);
 }
 
 /* Write the bytes from `from` to `to` of segment N once more, as they are. */

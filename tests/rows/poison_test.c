@@ -3,6 +3,7 @@
  * that were closed as idle, processes that wait for another one's sync, and
  * handles that outlive a repair.
  */
+#include "bank/core.h"
 #include "base/os.h"
 #include "seam/actor.h"
 #include "seam/check.h"
@@ -268,6 +269,44 @@ TEST(a_syncing_word_left_by_a_dead_seat_is_found_when_closing)
     forget_last();
     must(actor_do(&story.b, act_close, 0) == KIST_OK);
     in_child(durable_body, NULL);
+    end();
+}
+
+static void die_in_new_segment(uint64_t index)
+{
+    const struct log_event *e = log_event(story.log, index);
+
+    if (e->kind == LOG_STORE && e->off == offsetof(struct live, newest) &&
+        strcmp(log_node_name(story.log, e->node, index), "kist.live") == 0)
+        (void)kill(getpid(), SIGKILL);
+}
+
+static int64_t act_puts_until_new_segment(struct work *w, int64_t key)
+{
+    record_after = die_in_new_segment;
+    for (int i = 0; i < 1000; i++)
+        (void)work_put(w, (uint32_t)key);
+    return KIST_OK;
+}
+
+/* The next writer died too, when it had begun a segment: then the tail is where
+ * no record ends, and all is whole just the same. */
+TEST(a_syncing_word_left_by_a_dead_seat_before_an_empty_segment_is_no_poison)
+{
+    struct actor writer;
+
+    begin();
+    must(actor_do(&story.a, act_sync_and_die, 0) == ACTOR_DIED);
+    forget_last();
+    writer = actor_start(&story.w);
+    actor_must(&writer, act_join, 0, KIST_OK);
+    must(actor_do(&writer, act_puts_until_new_segment, 5) == ACTOR_DIED);
+    forget_last();
+    actor_must(&story.b, act_close, 0, KIST_OK);
+    in_child(durable_body, NULL);
+    actor_must(&story.b, act_join, 0, KIST_OK);
+    actor_must(&story.b, act_check, 0, 0);
+    actor_must(&story.b, act_put, 1, KIST_OK);
     end();
 }
 
