@@ -162,11 +162,15 @@ int repair(struct core *c)
         s.tail = w.end;
         s.last = w.last;
     }
-    if (place_n(s.tail) < w.newest) { /* it rolled on, and got no further */
+    rc = append_ready(c, &s);
+    /* It rolled on, and got no further. ⚑ Not where the last one is not full: then an operation
+     * had begun the next one in vain, and life went on before it. */
+    if (rc == 0 && place_n(s.tail) < w.newest &&
+        place_is_full(place_offset(s.tail), c->active.len)) {
         s.tail = place_make(w.newest, SEGMENT_FIRST_RECORD);
         s.last = 0;
+        rc = append_ready(c, &s);
     }
-    rc = append_ready(c, &s);
     if (rc < 0)
         return rc;
     zero_rest(c, s.tail);

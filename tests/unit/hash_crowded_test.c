@@ -388,3 +388,73 @@ TEST(an_index_grows_by_pages_where_there_is_no_room_for_more)
     grow_into_little(-EDQUOT, KIST_EQUOTA);
     grow_into_little(-EFBIG, KIST_EFILESIZE);
 }
+
+/* ---- a put that finds no room in the index, having begun a segment ---- */
+
+static int refuse_growth(int fd, uint64_t off, uint64_t len)
+{
+    return off == 0 ? os_real_allocate(fd, off, len) : -ENOSPC;
+}
+
+/* The tail stays where it was, though the next segment is in use already. */
+static bool begun_in_vain(struct fixture *f)
+{
+    static const char large[3000];
+    const struct live *l = atomic_load(&f->bank->bank->core)->live;
+    struct state s;
+
+    for (uint64_t key = 1; key < 100000; key++) {
+        if (kist_put(f->bank, number(key), (kist_bytes){ large, sizeof large }) == KIST_OK)
+            continue;
+        must(live_state(l, &s));
+        if (place_n(s.tail) < shm_peek(&l->newest) && place_offset(s.tail) + 1000 < 8192)
+            return true;
+        put_version(f->bank, 1, key); /* on to the next segment */
+    }
+    return false;
+}
+
+static void put_small_and_die(void *arg)
+{
+    kist_store *store = open_store(arg);
+    kist_bank *bank = open_bank(store, "bank");
+
+    must_rc(kist_delete(bank, text("no such key")), KIST_MISS);
+    stores = 0;
+    die_at = 3; /* the lock, the record's header, its key */
+    shm_seam = count_and_die;
+    put_text(bank, "small", "two");
+}
+
+static void check_copy(void *arg)
+{
+    kist_store *store = open_store(arg);
+    kist_bank *bank = open_bank(store, "bank");
+
+    for (uint64_t key = 3; key < 30; key++)
+        must_be_at(bank, key, 7);
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+}
+
+TEST(a_segment_begun_in_vain_is_not_gone_on_with_before_the_last_one_is_full)
+{
+    kist_bank_options opt = { .size = sizeof opt, .segment_bytes = 8192 };
+    struct fixture f = fixture_open_with(&opt);
+    char *copy = tmp_dir(TMP_FAST);
+    pid_t pid;
+
+    os_seam.allocate = refuse_growth;
+    must(begun_in_vain(&f));
+    os_seam.allocate = os_real_allocate;
+    put_text(f.bank, "small", "one"); /* where the tail is, over the padding */
+    pid = child_start(put_small_and_die, f.dir);
+    must(WIFSIGNALED(child_wait(pid)));
+    for (uint64_t key = 3; key < 30; key++)
+        put_version(f.bank, key, 7);
+    tree_copy(f.dir, copy);
+    in_child(check_copy, copy);
+    fixture_close(&f);
+    tmp_remove(copy);
+    free(copy);
+}
