@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <unistd.h>
 
 static const struct plan none = {
@@ -23,7 +24,7 @@ static const struct plan always = {
     "always", { "bank", 4096, KIST_DURABILITY_ALWAYS, KIST_VERIFY_ALWAYS }, 20, 200, 0, 0, NULL, 0
 };
 
-static struct row row = { .id = "F1 opens" };
+static uint64_t cases;
 
 static struct {
     struct log *log;
@@ -171,7 +172,7 @@ static bool tried(const struct plan *plan, actor_fn what, int64_t nth, bool just
     actor_must(&story.b, act_check, 0, 0);
     actor_must(&story.b, act_put, 6, KIST_OK);
     end();
-    row.cases++;
+    cases++;
     return failed;
 }
 
@@ -243,7 +244,7 @@ static bool closed(bool last, int64_t nth, bool just_one)
     actor_must(later, act_sync, 0, KIST_OK);
     in_child(disk_body, NULL);
     end();
-    row.cases++;
+    cases++;
     return failed;
 }
 
@@ -253,5 +254,5 @@ TEST(a_close_that_found_no_descriptor_poisons_nothing)
         for (int just_one = 0; just_one < 2; just_one++)
             for (int64_t nth = 1; closed(last, nth, just_one); nth++)
                 test_case = (uint64_t)nth;
-    row_print(&row);
+    printf("%llu cases\n", (unsigned long long)cases);
 }
