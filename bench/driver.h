@@ -114,6 +114,10 @@ int files_remove(const char *path);
 /* Blocks of all regular files below `path`. */
 int files_bytes(const char *path, uint64_t *bytes);
 const char *files_system(const char *path);
+/* Make a file of so many bytes beside `path`, and remove it. On a virtual
+ * machine memory is slow at the first touch, when the host has to find it: who
+ * takes new pages in a turn would be charged for that. */
+int files_touch_memory(const char *path, uint64_t bytes);
 uint64_t files_free(const char *path);
 
 #endif

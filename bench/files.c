@@ -2,6 +2,7 @@
 #include "driver.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,26 @@ int files_bytes(const char *path, uint64_t *bytes)
         return bench_fail("bench", path, strerror(errno));
     *bytes = sum;
     return 0;
+}
+
+int files_touch_memory(const char *path, uint64_t bytes)
+{
+    static const char piece[2 << 20];
+    char name[4096];
+    int fd, rc = 0;
+
+    if ((size_t)snprintf(name, sizeof name, "%s.touch", path) >= sizeof name)
+        return bench_fail("bench", path, strerror(ENAMETOOLONG));
+    fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return bench_fail("bench", name, strerror(errno));
+    for (uint64_t at = 0; at < bytes && rc == 0; at += sizeof piece) {
+        if (write(fd, piece, sizeof piece) < 0)
+            rc = bench_fail("bench", name, strerror(errno));
+    }
+    (void)close(fd);
+    (void)unlink(name);
+    return rc;
 }
 
 const char *files_system(const char *path)

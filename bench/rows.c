@@ -27,6 +27,7 @@ enum row_flag {
     ONCE = 4,     /* one round is enough */
     SLICED = 8,   /* a round is many short turns in alternation: what the disk
                      is busy with otherwise then meets all alike */
+    WRITES = 16,  /* memory that the page cache is to take is touched before */
 };
 
 bool (*rows_stop)(void);
@@ -335,7 +336,7 @@ static int turn_disk_used(struct bench *b, struct column *c, double *result)
 /* clang-format off */
 struct row bench_rows[] = {
     { "load", "load, one sync at the end", "ns", 1, "limit kist tkrzw lmdb",
-      BENCH_LOAD, UNOPENED, turn_load, true, {{0}} },
+      BENCH_LOAD, UNOPENED | WRITES, turn_load, true, {{0}} },
     { "disk", "bytes on disk / payload", "", 1, "kist tkrzw lmdb",
       BENCH_USE, UNOPENED | ONCE, turn_disk, true, {{0}} },
     { "disk-used", "  the same without what is reserved", "", 1, "kist tkrzw lmdb",
@@ -353,7 +354,7 @@ struct row bench_rows[] = {
     { "miss", "get of a missing key", "ns", 1, "limit kist tkrzw lmdb",
       BENCH_USE, WARM, turn_miss, true, {{0}} },
     { "overwrite", "overwrite, not synced", "ns", 1, "limit kist tkrzw lmdb",
-      BENCH_USE, WARM, turn_overwrite, true, {{0}} },
+      BENCH_USE, WARM | WRITES, turn_overwrite, true, {{0}} },
     { "open", "open and first get", "us", 1e3, "kist tkrzw lmdb",
       BENCH_USE, UNOPENED, turn_open_writable, true, {{0}} },
     { "open-read", "  for reading alone", "us", 1e3, "kist tkrzw lmdb",
@@ -396,6 +397,12 @@ static int row_prepare(struct bench *b, struct row *r)
     return 0;
 }
 
+/* About what the files of a turn grow by. */
+static uint64_t bytes_written(const struct data *d)
+{
+    return d->entries * (BENCH_PAYLOAD_BYTES + 100);
+}
+
 static int row_slice(struct bench *b, struct row *r, int round, double share)
 {
     for (int i = 0; i < b->columns; i++) {
@@ -408,6 +415,8 @@ static int row_slice(struct bench *b, struct row *r, int round, double share)
             return bench_fail("bench", r->id, "interrupted");
         if (b->progress)
             fprintf(stderr, "\r\033[K%s, round %d, %s", r->id, round + 1, c->engine->name);
+        if (r->flags & WRITES && files_touch_memory(c->dir, bytes_written(&b->data)) < 0)
+            return -1;
         if (r->turn(b, c, &result) < 0)
             return -1;
         r->result[i].round[round] += result * share;

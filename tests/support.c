@@ -528,6 +528,9 @@ void must_verify(kist_bank *bank)
 
     must_ok(kist_verify(bank, &report, NULL, NULL));
     must(report.damaged == 0 && report.unreachable == 0);
+    if (report.entries != count_of(bank))
+        fprintf(stderr, "verify met %llu entries, the count is %llu\n",
+                (unsigned long long)report.entries, (unsigned long long)count_of(bank));
     must(report.entries == count_of(bank));
 }
 

@@ -445,13 +445,16 @@ static uint64_t kept_back(const struct core *c, enum append_for what)
     return 0;
 }
 
-int append_room(struct core *c, struct state *s, uint64_t size, enum append_for what)
+bool append_fits(const struct core *c, const struct state *s, uint64_t size, enum append_for what)
 {
     uint64_t at = place_offset(s->tail);
 
-    if (!place_is_full(at, c->active.len) && at + size + kept_back(c, what) <= c->active.len)
-        return 0;
-    return roll(c, s, size);
+    return !place_is_full(at, c->active.len) && at + size + kept_back(c, what) <= c->active.len;
+}
+
+int append_room(struct core *c, struct state *s, uint64_t size, enum append_for what)
+{
+    return append_fits(c, s, size, what) ? 0 : roll(c, s, size);
 }
 
 int append_seal(struct core *c, struct state *s)
@@ -609,6 +612,17 @@ int append(struct core *c, struct state *s, const struct entry *e, bool durable,
     if (e->kind != RECORD_MARK)
         write_ahead(c, at + size, durable);
     return 0;
+}
+
+void append_take_back(struct core *c, uint64_t place, const struct entry *e)
+{
+    uint64_t size = entry_size(e);
+
+    ring_add(c, place_n(place), -(int64_t)size, 0);
+    /* The header last: who repairs needs its lengths (as zero_rest() there). */
+    shm_zero(c->active.base + place_offset(place) + RECORD_HEADER, size - RECORD_HEADER);
+    atomic_signal_fence(memory_order_seq_cst);
+    shm_zero(c->active.base + place_offset(place), RECORD_HEADER); /* (S2) */
 }
 
 int append_moved(struct core *c, struct state *s, const struct record *r, uint64_t from,

@@ -340,6 +340,8 @@ uint64_t entry_size(const struct entry *e);
  * is kept back depends on `what`: puts leave room for deletes, these for
  * marks (I7). Errors change nothing that a reader sees. */
 int append_room(struct core *c, struct state *s, uint64_t size, enum append_for what);
+/* Is there room in the active one? */
+bool append_fits(const struct core *c, const struct state *s, uint64_t size, enum append_for what);
 
 /* Go on in a new segment, whatever room is left in the active one. */
 int append_seal(struct core *c, struct state *s);
@@ -347,6 +349,10 @@ int append_seal(struct core *c, struct state *s);
 /* Write a record at the tail; there is room. Moves the tail in *s; *place
  * receives where it is. KIST errors of pwrite leave *s as it was. */
 int append(struct core *c, struct state *s, const struct entry *e, bool durable, uint64_t *place);
+
+/* Undo append(), not durable, of the last record: nothing leads to it, no
+ * step told of it, and no segment was begun for it. */
+void append_take_back(struct core *c, uint64_t place, const struct entry *e);
 
 /* Copy a record to the tail, as plain, its previous being where it was. */
 int append_moved(struct core *c, struct state *s, const struct record *r, uint64_t from,

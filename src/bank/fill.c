@@ -52,7 +52,7 @@ static shm_word *find(struct fill *f, uint64_t hash, kist_bytes key, uint64_t *p
     if (!hash_block_of(f->index, hash, &b))
         return NULL;
     for (uint32_t i = 0; i <= b.mask; i++) {
-        struct hash_bucket *k = &b.bucket[(b.home + i) & b.mask];
+        struct hash_bucket *k = hash_bucket_at(&b, i);
 
         for (unsigned m = hash_bucket_match(k, hash); m; m &= m - 1) {
             shm_word *slot = &k->slot[hash_way(m)];

@@ -148,7 +148,7 @@ search_block(struct core *c, const struct hash_block *b, kist_bytes key, uint64_
     int worst = KIST_MISS;
 
     for (uint32_t i = 0; i <= b->mask; i++) {
-        struct hash_bucket *k = &b->bucket[(b->home + i) & b->mask];
+        struct hash_bucket *k = hash_bucket_at(b, i);
 
         for (unsigned m = hash_bucket_match(k, hash); m; m &= m - 1) {
             shm_word *at = &k->slot[hash_way(m)];
@@ -265,7 +265,7 @@ static inline __attribute__((always_inline)) bool
 get_plain(const struct core *c, const struct hash_block *b, uint64_t change, kist_bytes key,
           uint64_t hash, uint32_t verify, kist_bytes *value)
 {
-    const struct hash_bucket *k = &b->bucket[b->home];
+    const struct hash_bucket *k = b->home;
     unsigned m = hash_bucket_match(k, hash);
     uint64_t slot, offset, shape;
     const struct segment *s;
@@ -311,7 +311,7 @@ static __attribute__((noinline)) int get_slowly(kist_bank *h, kist_bytes key, ki
 static inline __attribute__((always_inline)) bool
 misses_plainly(const struct core *c, const struct hash_block *b, uint64_t change, uint64_t hash)
 {
-    const struct hash_bucket *k = &b->bucket[b->home];
+    const struct hash_bucket *k = b->home;
 
     if (hash_bucket_match(k, hash) != 0 || hash_bucket_overflows(k))
         return false;
@@ -325,16 +325,15 @@ get_ready(kist_bank *h, kist_bytes key, kist_bytes *value)
     const struct core *c;
     struct hash_block b;
     kist_bytes found;
-    uint64_t hash, change;
+    uint64_t hash = record_hash_key(&h->bank->set.record, key.data, key.len), change;
 
     if (__builtin_expect(!thread_in_section(), 0))
         return get_slowly(h, key, value);
     c = core_ready(h, &change);
     if (__builtin_expect(!c, 0))
         return get_slowly(h, key, value);
-    hash = record_hash_key(&h->bank->set.record, key.data, key.len);
     if (__builtin_expect(
-            !hash_block_of(atomic_load_explicit(&c->index, memory_order_acquire), hash, &b), 0))
+            !hash_block_ready(atomic_load_explicit(&c->index, memory_order_acquire), hash, &b), 0))
         return get_slowly(h, key, value);
     if (__builtin_expect(get_plain(c, &b, change, key, hash, h->verify, &found), 1)) {
         *value = found;
@@ -377,7 +376,7 @@ struct lookup {
 /* The record that the first matching slot of the home bucket leads to. */
 static void prefetch_record(const struct core *c, const struct lookup *l)
 {
-    const struct hash_bucket *k = &l->block.bucket[l->block.home];
+    const struct hash_bucket *k = l->block.home;
     unsigned m = hash_bucket_match(k, l->hash);
     uint64_t slot;
     const struct segment *s;
@@ -406,7 +405,7 @@ static void get_group(kist_bank *h, struct core *c, const kist_bytes *keys, size
         l[i].hash = record_hash_key(&h->bank->set.record, keys[i].data, keys[i].len);
         l[i].known = hash_block_of(ix, l[i].hash, &l[i].block);
         if (l[i].known)
-            __builtin_prefetch(&l[i].block.bucket[l[i].block.home]);
+            __builtin_prefetch(l[i].block.home);
     }
     for (size_t i = 0; i < n; i++)
         if (l[i].known)

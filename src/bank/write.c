@@ -113,54 +113,69 @@ static int condition_check(struct writer *w, const struct change *ch, const stru
     return ch->entry.kind == RECORD_DELETE && !live ? KIST_MISS : KIST_OK;
 }
 
-/* Append the record and publish it; *place is where it went. */
-static int publish(struct writer *w, struct change *ch, const struct found *old,
-                   struct key_record before, uint64_t *place)
+/* Put the record at the tail: all of it, but nothing leads there yet. */
+static int record_put(struct writer *w, struct entry *e, uint64_t previous, struct state *next,
+                      uint64_t *place)
 {
-    struct core *c = w->core;
-    struct entry *e = &ch->entry;
-    struct state next = w->state;
-    bool durable = w->handle->durability == KIST_DURABILITY_ALWAYS;
-    struct hash_room room;
+    bool tombstone = e->kind == RECORD_DELETE;
+    uint64_t origin;
+    int rc = append_room(w->core, next, entry_size(e), tombstone ? APPEND_DELETE : APPEND_PUT);
+
+    if (rc < 0)
+        return rc;
+    if (tombstone) { /* I10: it stays until every segment up to here is gone */
+        origin = place_n(next->tail);
+        e->value = (kist_bytes){ &origin, sizeof origin };
+        e->value_hash = record_hash_value(&origin, sizeof origin, NULL);
+    }
+    e->sequence = ++next->visible;
+    e->mtime_ns = os_clock(OS_CLOCK_REAL_COARSE);
+    e->previous = previous;
+    return append(w->core, next, e, w->handle->durability == KIST_DURABILITY_ALWAYS, place);
+}
+
+/* A slot leads to it now: account for that, and end the operation. */
+static void account(struct writer *w, const struct entry *e, struct key_record before,
+                    struct state *next, uint64_t place)
+{
     struct key_record now = {
         .counts = e->kind == RECORD_PUT,
         .tombstone = e->kind == RECORD_DELETE,
         .size = entry_size(e),
         .payload = e->key.len + e->value.len,
+        .n = place_n(place),
     };
-    uint64_t origin;
-    int rc = append_room(c, &next, now.size, now.tombstone ? APPEND_DELETE : APPEND_PUT);
 
-    if (rc == KIST_OK && !old->slot)
-        rc = core_room(c, e->key_hash, &room);
-    if (rc < 0)
-        return rc;
-    if (now.tombstone) { /* I10: it stays until every segment up to here is gone */
-        origin = place_n(next.tail);
-        e->value = (kist_bytes){ &origin, sizeof origin };
-        e->value_hash = record_hash_value(&origin, sizeof origin, NULL);
-    }
-    e->sequence = ++next.visible;
-    e->mtime_ns = os_clock(OS_CLOCK_REAL_COARSE);
-    e->previous = old->slot ? old->place : 0;
-    rc = append(c, &next, e, durable, place);
+    state_replace(w->core, next, before, now);
+    core_step(w->core, next);
+    w->state = *next;
+    if (w->handle->durability != KIST_DURABILITY_ALWAYS)
+        append_prepare(w->core, &w->state);
+}
+
+static int publish(struct writer *w, struct change *ch, const struct found *old,
+                   struct key_record before, uint64_t *place)
+{
+    struct entry *e = &ch->entry;
+    struct state next = w->state;
+    struct hash_room room;
+    int rc = old->slot ? KIST_OK : core_room(w->core, e->key_hash, &room);
+
+    if (rc == KIST_OK)
+        rc = record_put(w, e, old->slot ? old->place : 0, &next, place);
     if (rc < 0)
         return rc;
     if (old->slot)
         hash_update(old->slot, e->key_hash, *place);
     else
         hash_insert(&room, e->key_hash, *place);
-    now.n = place_n(*place);
-    state_replace(c, &next, before, now);
-    core_step(c, &next);
-    w->state = next;
-    if (!durable)
-        append_prepare(c, &w->state);
+    account(w, e, before, &next, *place);
     return KIST_OK;
 }
 
 /* Ask for the lines that will be needed, so that one wait follows the other as
- * seldom as may be: the key's bucket, while the locks are taken; ... */
+ * seldom as may be: the key's bucket, while the value is hashed and the locks are
+ * taken; ... */
 static void prefetch_bucket(kist_bank *h, uint64_t hash)
 {
     struct core *c;
@@ -171,7 +186,7 @@ static void prefetch_bucket(kist_bank *h, uint64_t hash)
         return;
     c = core_ready(h, &change);
     if (c && hash_block_of(atomic_load_explicit(&c->index, memory_order_acquire), hash, &b))
-        __builtin_prefetch(&b.bucket[b.home]);
+        __builtin_prefetch(b.home);
     kist_read_end();
 }
 
@@ -186,6 +201,64 @@ static void prefetch_tail(const struct core *c, const struct state *s, uint64_t 
             __builtin_prefetch(c->active.base + at + i, 1);
 }
 
+/* The slot that likely is the key's, if it exists: the first of its home
+ * bucket that matches. */
+static shm_word *likely_slot(struct core *c, uint64_t hash)
+{
+    struct hash_block b;
+    unsigned m;
+
+    if (!hash_block_of(atomic_load_explicit(&c->index, memory_order_relaxed), hash, &b))
+        return NULL;
+    m = hash_bucket_match(b.home, hash);
+    return m ? &b.home->slot[hash_way(m)] : NULL;
+}
+
+/*
+ * What nearly every overwrite is: the likely slot leads to the key's record.
+ * That record is asked for at once, but looked at last: it comes from far away,
+ * and meanwhile the new one is put at the tail. Was it another key's after
+ * all, the new one is taken back. NOT_LIKELY: nothing was done.
+ *
+ * A kill in between leaves a whole record whose `previous` is not the key's; repair()
+ * looks for what came before where no slot leads to a record yet.
+ */
+enum { NOT_LIKELY = 100 };
+
+static int overwrite_likely(struct writer *w, struct change *ch, uint64_t *place)
+{
+    struct core *c = w->core;
+    struct state next = w->state;
+    shm_word *slot = likely_slot(c, ch->entry.key_hash);
+    const struct record *old;
+    struct segment *s;
+    uint64_t at;
+    int rc;
+
+    /* ⚑ A new segment begun here would be forgotten with the record. */
+    if (!slot || !append_fits(c, &next, entry_size(&ch->entry), APPEND_PUT))
+        return NOT_LIKELY;
+    at = loc_place(slot_loc(shm_peek(slot)), shm_peek(&c->live->newest));
+    s = core_segment(c, place_n(at));
+    if (!s)
+        return NOT_LIKELY;
+    old = (const void *)(s->base + place_offset(at));
+    __builtin_prefetch(old); /* wherever that is: no more than a hint */
+    __builtin_prefetch(old->body + RECORD_ALIGN);
+
+    rc = record_put(w, &ch->entry, at, &next, place);
+    if (rc < 0)
+        return rc;
+    old = segment_record(s, place_offset(at));
+    if (!old || !record_key_is(old, ch->entry.key)) {
+        append_take_back(c, *place, &ch->entry);
+        return NOT_LIKELY;
+    }
+    hash_update(slot, ch->entry.key_hash, *place);
+    account(w, &ch->entry, key_record_of(old, at), &next, *place);
+    return KIST_OK;
+}
+
 static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
 {
     struct found old = { 0 };
@@ -196,6 +269,12 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
     int rc;
 
     prefetch_tail(w->core, &w->state, entry_size(&ch->entry));
+    if (ch->condition == ALWAYS && ch->entry.kind == RECORD_PUT &&
+        w->handle->durability != KIST_DURABILITY_ALWAYS) {
+        rc = overwrite_likely(w, ch, place);
+        if (rc != NOT_LIKELY)
+            return rc;
+    }
     rc = core_find(w->core, ch->entry.key, ch->entry.key_hash, verify, &old);
 
     if (rc == KIST_ECORRUPT && old.slot && ch->condition == ALWAYS) {
@@ -219,10 +298,8 @@ static int change(kist_bank *h, struct change *ch)
 {
     struct writer w;
     uint64_t place = 0;
-    int rc;
+    int rc = write_begin(&w, h, 0);
 
-    prefetch_bucket(h, ch->entry.key_hash);
-    rc = write_begin(&w, h, 0);
     if (rc < 0)
         return rc;
     rc = change_locked(&w, ch, &place);
@@ -237,7 +314,7 @@ static int change(kist_bank *h, struct change *ch)
 /* Hash the value outside of the lock, then change. */
 static int put(kist_bank *h, kist_bytes key, kist_bytes value, struct change *ch)
 {
-    uint64_t few[SUMS_ON_STACK], *sums = few;
+    uint64_t few[SUMS_ON_STACK], *sums = few, key_hash;
     int rc;
 
     if (key.len > KIST_KEY_MAX)
@@ -251,11 +328,13 @@ static int put(kist_bank *h, kist_bytes key, kist_bytes value, struct change *ch
         if (!sums)
             return KIST_ENOMEM;
     }
+    key_hash = record_hash_key(&h->bank->set.record, key.data, key.len);
+    prefetch_bucket(h, key_hash);
     ch->entry = (struct entry){
         .kind = RECORD_PUT,
         .key = key,
         .value = value,
-        .key_hash = record_hash_key(&h->bank->set.record, key.data, key.len),
+        .key_hash = key_hash,
         .value_hash = record_hash_value(value.data, value.len, sums),
         .sums = sums,
     };

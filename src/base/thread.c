@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 _Thread_local struct thread *thread_cell __attribute__((tls_model("initial-exec")));
+_Thread_local uint32_t thread_depth __attribute__((tls_model("initial-exec")));
 
 /* The only state of the library outside of handles: it belongs to the
  * process's threads, as errno does. */
@@ -30,7 +31,6 @@ static void on_thread_exit(void *cell)
 {
     struct thread *t = cell;
 
-    t->depth = 0;
     atomic_store_explicit(&t->epoch, 0, memory_order_release);
     atomic_store_explicit(&t->used, 0, memory_order_release);
 }
@@ -154,13 +154,16 @@ void thread_unforked_end(struct unforked *u)
 
 int kist_read_begin(void)
 {
-    struct thread *t = thread_self();
+    struct thread *t = thread_cell;
     uint64_t now;
 
-    if (!t)
-        return KIST_ENOMEM;
-    if (t->depth++ > 0)
+    if (thread_depth > 0) {
+        thread_depth++;
         return KIST_OK;
+    }
+    if (!t && !(t = thread_self()))
+        return KIST_ENOMEM;
+    thread_depth = 1;
     now = atomic_load_explicit(&all.epoch, memory_order_acquire);
     atomic_store_explicit(&t->epoch, now, memory_order_relaxed);
     /* Pairs with the barrier in thread_reclaim(): the store above is seen
@@ -174,12 +177,10 @@ int kist_read_begin(void)
 
 void kist_read_end(void)
 {
-    struct thread *t = thread_cell;
-
-    if (!t || t->depth == 0 || --t->depth > 0)
+    if (thread_depth == 0 || --thread_depth > 0)
         return;
     /* release: pairs with the acquire in oldest_section() */
-    atomic_store_explicit(&t->epoch, 0, memory_order_release);
+    atomic_store_explicit(&thread_cell->epoch, 0, memory_order_release);
 }
 
 /* The epoch of the oldest open section, or UINT64_MAX. */

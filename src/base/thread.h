@@ -24,7 +24,6 @@
 
 struct thread {
     _Atomic uint64_t epoch; /* of the open section; 0: none */
-    uint32_t depth;         /* sections nest */
     _Atomic uint32_t used;  /* 0: the cell is free for another thread */
     struct thread *next;    /* all cells, never removed */
     kist_error error;
@@ -33,6 +32,8 @@ struct thread {
 
 /* NULL until the thread's first call of thread_self(). */
 extern _Thread_local struct thread *thread_cell __attribute__((tls_model("initial-exec")));
+/* How many sections of this thread are open, one inside the other. */
+extern _Thread_local uint32_t thread_depth __attribute__((tls_model("initial-exec")));
 
 /* The calling thread's cell; NULL when out of memory. A store is opened by one
  * that has a cell, so that the fork handlers are there for all that follows. */
@@ -40,7 +41,7 @@ struct thread *thread_self(void);
 
 static inline bool thread_in_section(void)
 {
-    return thread_cell && thread_cell->depth > 0;
+    return thread_depth > 0;
 }
 
 /* Something to release once no section can see it (E2). Embedded in what is

@@ -167,6 +167,14 @@ static inline bool slot_tag_is(uint64_t slot, uint64_t hash)
     return (slot ^ hash << SLOT_TAG_SHIFT) >> SLOT_TAG_SHIFT == 0;
 }
 
+enum { HOME_SHIFT = 10 };
+
+/* The bits that choose the home bucket; as many as there are buckets count. */
+static inline uint64_t hash_home(uint64_t hash)
+{
+    return hash >> (HOME_SHIFT + 6);
+}
+
 /* The directory entry for a hash: its upper `depth` bits. */
 static inline uint64_t hash_prefix(uint64_t hash, unsigned depth)
 {
@@ -178,21 +186,60 @@ static inline uint64_t hash_prefix(uint64_t hash, unsigned depth)
 /* A block, as one entry describes it. */
 struct hash_block {
     struct hash_bucket *bucket;
+    struct hash_bucket *home; /* the one where a search begins */
     uint32_t mask;
-    uint32_t home;
 };
 
+/* The i-th bucket that a search visits. */
+static inline struct hash_bucket *hash_bucket_at(const struct hash_block *b, uint32_t i)
+{
+    return &b->bucket[((uint32_t)(b->home - b->bucket) + i) & b->mask];
+}
+
 /*
- * The block that a hash belongs to. False: an offset lies outside of what is
- * mapped (then look at the file's size again, see hash_refresh), or is damage.
+ * The block that a hash belongs to, by a root word that lies within what is
+ * mapped. False: the block does not.
  * Order: root, entry and slots are read with acquire; each pairs with the
  * release store by which the writer published it (H3).
  */
+static inline bool hash_block_under(const struct hash_index *ix, uint64_t root, uint64_t hash,
+                                    struct hash_block *out)
+{
+    uint8_t *base = ix->base;
+    uint64_t entry = shm_read((shm_word *)(base + root_offset(root)) +
+                              hash_prefix(hash, root_depth(root)));
+    uint64_t at = entry_offset(entry);
+    unsigned lg = entry_lg(entry) & 31; /* one larger than HASH_LG_MAX does not fit */
+    uint64_t bytes = UINT64_C(64) << lg;
+
+    if (at + bytes > atomic_load_explicit(&ix->len, memory_order_acquire))
+        return false;
+    out->bucket = (struct hash_bucket *)(base + at);
+    out->home = (struct hash_bucket *)(base + at + (hash >> HOME_SHIFT & (bytes - 64)));
+    out->mask = (UINT32_C(1) << lg) - 1;
+    return true;
+}
+
+static inline uint64_t hash_root(const struct hash_index *ix)
+{
+    return shm_read(&((const struct hash_file *)ix->base)->root);
+}
+
+/* The same, when the root is the one that was found right before. */
+static inline bool hash_block_ready(const struct hash_index *ix, uint64_t hash,
+                                    struct hash_block *out)
+{
+    uint64_t root = hash_root(ix);
+
+    return root == atomic_load_explicit(&ix->root_ok, memory_order_relaxed) &&
+           hash_block_under(ix, root, hash, out);
+}
+
+/* The same, whatever the root is. False: an offset lies outside of what is
+ * mapped (then look at the file's size again, see hash_refresh), or is damage. */
 static inline bool hash_block_of(struct hash_index *ix, uint64_t hash, struct hash_block *out)
 {
-    uint64_t len = atomic_load_explicit(&ix->len, memory_order_acquire);
-    uint64_t root = shm_read(&((struct hash_file *)ix->base)->root), entry, at;
-    unsigned lg;
+    uint64_t len = atomic_load_explicit(&ix->len, memory_order_acquire), root = hash_root(ix);
 
     if (root != atomic_load_explicit(&ix->root_ok, memory_order_relaxed)) {
         if (root_depth(root) > HASH_DEPTH_MAX || root_offset(root) >= len ||
@@ -200,16 +247,7 @@ static inline bool hash_block_of(struct hash_index *ix, uint64_t hash, struct ha
             return false;
         atomic_store_explicit(&ix->root_ok, root, memory_order_relaxed);
     }
-    entry = shm_read((shm_word *)(ix->base + root_offset(root)) +
-                     hash_prefix(hash, root_depth(root)));
-    at = entry_offset(entry);
-    lg = entry_lg(entry) & 31; /* one larger than HASH_LG_MAX does not fit */
-    if (at + (UINT64_C(64) << lg) > len)
-        return false;
-    out->bucket = (struct hash_bucket *)(ix->base + at);
-    out->mask = (UINT32_C(1) << lg) - 1;
-    out->home = (uint32_t)(hash >> 16) & out->mask;
-    return true;
+    return hash_block_under(ix, root, hash, out);
 }
 
 /* A mask with one bit in two for each way whose tag matches; an empty way may

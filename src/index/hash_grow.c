@@ -229,7 +229,7 @@ static bool find_way(const struct hash_block *b, struct hash_room *out)
     uint32_t reach = buckets <= 1u << HASH_LG && buckets > HASH_REACH ? HASH_REACH : buckets;
 
     for (uint32_t away = 0; away < reach; away++) {
-        struct hash_bucket *k = &b->bucket[(b->home + away) & b->mask];
+        struct hash_bucket *k = hash_bucket_at(b, away);
 
         for (unsigned w = 0; w < HASH_WAYS; w++) {
             if (slot_loc(shm_peek(&k->slot[w])) == 0) {
@@ -254,7 +254,7 @@ void hash_insert(const struct hash_room *room, uint64_t hash, uint64_t place)
     const struct hash_block *b = &room->block;
 
     for (uint32_t i = 0; i < room->away; i++) /* H4: before the key is there */
-        overflow_set(&b->bucket[(b->home + i) & b->mask]);
+        overflow_set(hash_bucket_at(b, i));
     hash_update(room->slot, hash, place);
 }
 
@@ -297,14 +297,14 @@ static size_t collect(const struct hash_index *ix, const struct hash_owner *o, u
 static bool put_lost(struct hash_bucket *bucket, uint32_t mask, const struct moving *m)
 {
     struct hash_room room;
-    struct hash_block b = { .bucket = bucket, .mask = mask, .home = m->bucket & mask };
+    struct hash_block b = { .bucket = bucket, .home = &bucket[m->bucket & mask], .mask = mask };
 
     if (!find_way(&b, &room))
         return false;
     for (uint32_t i = 1; i < HASH_REACH; i++)
-        overflow_set(&bucket[(b.home - i) & mask]);
+        overflow_set(hash_bucket_at(&b, 0 - i));
     for (uint32_t i = 0; i < room.away; i++)
-        overflow_set(&bucket[(b.home + i) & mask]);
+        overflow_set(hash_bucket_at(&b, i));
     shm_publish(room.slot, (shm_peek(room.slot) & SLOT_OVERFLOW) | m->slot);
     return true;
 }
@@ -322,7 +322,7 @@ static bool fill(const struct hash_index *ix, uint64_t at, unsigned lg, const st
     for (uint64_t i = 0; i < (uint64_t)HASH_WAYS << lg; i++)
         shm_publish(&words[i], 0); /* release: readers of the page's last use */
     for (size_t i = 0; i < n; i++) {
-        struct hash_block b = { bucket, mask, (uint32_t)(m[i].hash >> 16) & mask };
+        struct hash_block b = { bucket, &bucket[hash_home(m[i].hash) & mask], mask };
 
         if (m[i].lost) {
             if (!put_lost(bucket, mask, &m[i]))

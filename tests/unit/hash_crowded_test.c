@@ -18,13 +18,16 @@ static uint64_t hash_of(const kist_bank *bank, uint64_t key)
     return record_hash_key(&bank->bank->set.record, &key, sizeof key);
 }
 
+static uint64_t home_of(const kist_bank *bank, uint64_t key)
+{
+    return hash_home(hash_of(bank, key)) & ((UINT64_C(1) << HASH_BLOCK_LG) - 1);
+}
+
 /* Keys whose home is the bucket HOME of the first block. */
 static void find_neighbours(const kist_bank *bank, uint64_t *keys, size_t n)
 {
-    uint64_t mask = (UINT64_C(1) << HASH_BLOCK_LG) - 1;
-
     for (uint64_t key = 1; n > 0; key++)
-        if ((hash_of(bank, key) >> 16 & mask) == HOME)
+        if (home_of(bank, key) == HOME)
             keys[--n] = key;
 }
 
@@ -52,18 +55,22 @@ static void must_be_at(kist_bank *bank, uint64_t key, uint64_t want)
     kist_read_end();
 }
 
+/* How many entries an iteration meets; their bytes are what the counters say. */
 static uint64_t walked(kist_bank *bank)
 {
+    kist_stats stats = { .size = sizeof stats };
     kist_iter *iter;
     kist_entry entry;
-    uint64_t n = 0;
+    uint64_t n = 0, payload = 0;
     int rc;
 
     must_ok(kist_iter_open(&iter, bank));
-    while ((rc = kist_iter_next(iter, &entry)) == KIST_OK)
-        n++;
+    for (; (rc = kist_iter_next(iter, &entry)) == KIST_OK; n++)
+        payload += entry.key.len + entry.value.len;
     must_rc(rc, KIST_END);
     kist_iter_close(iter);
+    must_ok(kist_stat(bank, &stats));
+    must(stats.payload_bytes == payload);
     return n;
 }
 
@@ -389,29 +396,40 @@ TEST(an_index_grows_by_pages_where_there_is_no_room_for_more)
     grow_into_little(-EFBIG, KIST_EFILESIZE);
 }
 
-/* ---- a put that finds no room in the index, having begun a segment ---- */
+/* ---- a put that can not be written, having begun a segment ------------ */
 
-static int refuse_growth(int fd, uint64_t off, uint64_t len)
-{
-    return off == 0 ? os_real_allocate(fd, off, len) : -ENOSPC;
-}
+static const struct live *watched_live;
 
 /* The tail stays where it was, though the next segment is in use already. */
-static bool begun_in_vain(struct fixture *f)
+static bool begun_in_vain(void)
 {
-    static const char large[3000];
-    const struct live *l = atomic_load(&f->bank->bank->core)->live;
     struct state s;
 
-    for (uint64_t key = 1; key < 100000; key++) {
-        if (kist_put(f->bank, number(key), (kist_bytes){ large, sizeof large }) == KIST_OK)
-            continue;
-        must(live_state(l, &s));
-        if (place_n(s.tail) < shm_peek(&l->newest) && place_offset(s.tail) + 1000 < 8192)
-            return true;
-        put_version(f->bank, 1, key); /* on to the next segment */
-    }
-    return false;
+    must(live_state(watched_live, &s));
+    return place_n(s.tail) < shm_peek(&watched_live->newest) && place_offset(s.tail) + 1000 < 8192;
+}
+
+static int64_t write_nothing_there(int fd, const void *p, size_t len, uint64_t at)
+{
+    return begun_in_vain() ? -EIO : os_real_pwrite(fd, p, len, at);
+}
+
+static void begin_in_vain(struct fixture *f)
+{
+    kist_bank_options opt = { .size = sizeof opt, .durability = KIST_DURABILITY_ALWAYS };
+    static const char large[3000];
+    kist_bank *bank;
+    int rc = KIST_OK;
+
+    must_ok(kist_bank_open(&bank, f->store, "bank", &opt));
+    watched_live = atomic_load(&f->bank->bank->core)->live;
+    os_seam.pwrite = write_nothing_there;
+    for (uint64_t key = 100; rc == KIST_OK; key++)
+        rc = kist_put(bank, number(key), (kist_bytes){ large, sizeof large });
+    os_seam.pwrite = os_real_pwrite;
+    must_rc(rc, KIST_EIO);
+    must(begun_in_vain());
+    must_ok(kist_bank_close(bank));
 }
 
 static void put_small_and_die(void *arg)
@@ -444,9 +462,7 @@ TEST(a_segment_begun_in_vain_is_not_gone_on_with_before_the_last_one_is_full)
     char *copy = tmp_dir(TMP_FAST);
     pid_t pid;
 
-    os_seam.allocate = refuse_growth;
-    must(begun_in_vain(&f));
-    os_seam.allocate = os_real_allocate;
+    begin_in_vain(&f);
     put_text(f.bank, "small", "one"); /* where the tail is, over the padding */
     pid = child_start(put_small_and_die, f.dir);
     must(WIFSIGNALED(child_wait(pid)));
@@ -457,4 +473,109 @@ TEST(a_segment_begun_in_vain_is_not_gone_on_with_before_the_last_one_is_full)
     fixture_close(&f);
     tmp_remove(copy);
     free(copy);
+}
+
+/* ---- two keys of one tag ---------------------------------------------- */
+
+/* The twin's slot comes first, and is taken for the key's: what was put before
+ * the records were compared is taken back, wherever the tail is. */
+TEST(a_put_that_met_another_key_of_its_tag_leaves_no_trace_of_that)
+{
+    struct fixture f = fixture_open();
+    uint64_t key, twin, filler = CANDIDATES;
+    kist_stats stats = { .size = sizeof stats };
+    bool rolled = false;
+
+    find_twins(f.bank, &key, &twin);
+    put_version(f.bank, twin, 1);
+    for (uint64_t n = 1, segments = 1; n <= FEW || !rolled; n++) {
+        put_version(f.bank, key, n); /* a new key first, then one that stands second */
+        must_be_at(f.bank, key, n);
+        must_be_at(f.bank, twin, 1);
+        must(count_of(f.bank) == 2 + (filler - CANDIDATES));
+        if (n % 7 == 0)
+            put_version(f.bank, filler++, 1);
+        must_ok(kist_stat(f.bank, &stats));
+        rolled |= stats.segments > segments && n % 7 != 0;
+        segments = stats.segments;
+        must_verify(f.bank);
+    }
+    fixture_close(&f);
+}
+
+static int allocate_nothing(int fd, uint64_t from, uint64_t len)
+{
+    (void)fd, (void)from, (void)len;
+    return -ENOSPC;
+}
+
+/* Bytes behind the tail that are not zero. */
+static uint64_t behind_the_tail(const kist_bank *bank)
+{
+    const struct core *c = atomic_load(&bank->bank->core);
+    uint64_t n = 0;
+
+    for (uint64_t at = place_offset(c->state.tail); at < c->active.len; at++)
+        n += c->active.base[at] != 0;
+    return n;
+}
+
+TEST(a_put_that_met_another_key_of_its_tag_and_finds_no_room_changes_nothing)
+{
+    struct fixture f = fixture_open();
+    uint64_t key, twin, filler = CANDIDATES;
+
+    find_twins(f.bank, &key, &twin);
+    for (uint64_t n = 1; n <= FEW; n++) /* room for all that follows */
+        put_version(f.bank, twin, n);
+    os_seam.allocate = allocate_nothing;
+    for (int rc = KIST_OK; rc == KIST_OK; filler++) {
+        if (home_of(f.bank, filler) == home_of(f.bank, key))
+            rc = kist_put(f.bank, number(filler), number(1));
+        must(rc == KIST_OK || rc == KIST_EFULL);
+    }
+    must_rc(kist_put(f.bank, number(key), number(1)), KIST_EFULL);
+    must(behind_the_tail(f.bank) == 0);
+    os_seam.allocate = os_real_allocate;
+    must_be_at(f.bank, key, 0);
+    must_be_at(f.bank, twin, FEW);
+    put_version(f.bank, key, 1);
+    must_be_at(f.bank, key, 1);
+    must_verify(f.bank);
+    fixture_close(&f);
+}
+
+/* False: the put makes fewer stores than `at`. */
+static bool put_beside_twin_and_die(uint64_t at)
+{
+    struct fixture f = fixture_open();
+    struct displacing d = { f.dir, 0 };
+    uint64_t twin;
+    int status;
+
+    find_twins(f.bank, &d.key, &twin);
+    put_version(f.bank, twin, 1);
+    put_version(f.bank, d.key, 2);
+    die_at = at;
+    status = child_wait(child_start(put_and_die, &d));
+    put_version(f.bank, CANDIDATES, 1); /* takes over */
+    must(count_of(f.bank) == 3 && walked(f.bank) == 3);
+    must_be_at(f.bank, twin, 1);
+    must_verify(f.bank);
+    put_version(f.bank, d.key, 3);
+    must_be_at(f.bank, d.key, 3);
+    must(count_of(f.bank) == 3 && walked(f.bank) == 3);
+    fixture_close(&f);
+    must(WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+    return WIFSIGNALED(status);
+}
+
+/* The record that is there then names the twin's as the one before it. */
+TEST(a_writer_killed_before_it_compared_the_key_leaves_the_counters_right)
+{
+    uint64_t at = 1;
+
+    while (put_beside_twin_and_die(at))
+        at++;
+    must(at > 20);
 }
