@@ -427,7 +427,7 @@ static void begin_in_vain(struct fixture *f)
     for (uint64_t key = 100; rc == KIST_OK; key++)
         rc = kist_put(bank, number(key), (kist_bytes){ large, sizeof large });
     os_seam.pwrite = os_real_pwrite;
-    must_rc(rc, KIST_EIO);
+    must_rc(rc, -EIO);
     must(begun_in_vain());
     must_ok(kist_bank_close(bank));
 }
