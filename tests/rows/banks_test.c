@@ -1,8 +1,11 @@
 /*
  * Ten thousand banks of two keys each, under a limit of 1,024 open files: a
- * normal case. They take at most 200 MiB of disk, folders included.
+ * normal case. They take at most 200 MiB of disk, folders included. Syncs are
+ * left out: some hundred thousand of them tell of the disk alone.
  */
 #include "support.h"
+
+#include "base/os.h"
 
 #include <stdio.h>
 #include <sys/resource.h>
@@ -46,6 +49,12 @@ static int count_name(const char *name, void *arg)
 
     must(strncmp(name, "m", 1) == 0);
     ++*count;
+    return 0;
+}
+
+static int synced_at_once(int fd)
+{
+    (void)fd;
     return 0;
 }
 
@@ -106,8 +115,11 @@ TEST(ten_thousand_small_banks_are_a_normal_case)
 
     if (scene.banks > BANKS)
         scene.banks = BANKS;
+    os_seam.fsync = os_seam.fdatasync = synced_at_once;
     in_child(use_many, &scene);
     in_child(look_again, &scene);
+    os_seam.fsync = os_real_fsync;
+    os_seam.fdatasync = os_real_fdatasync;
     bytes = tree_blocks(scene.dir);
     printf("%llu banks take %llu bytes, %llu each\n", (unsigned long long)scene.banks,
            (unsigned long long)bytes, (unsigned long long)(bytes / scene.banks));
