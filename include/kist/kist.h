@@ -20,8 +20,8 @@
  *   Trust       whoever may write a bank's files can destroy it. Damage by
  *               accident gives an error code, never wrong bytes.
  *   File        local file systems only; others are refused unless
- *   systems     KIST_STORE_ANY_FS is given. Never copy a store in use with
- *               cp or rsync and trust the copy to be complete.
+ *   systems     KIST_STORE_ANY_FS is given. A copy of a store in use, made
+ *               with cp or rsync, is not consistent: kist_store_copy() is.
  *   Truncation  somebody who cuts a file short while it is mapped makes its
  *               readers die of SIGBUS. kist itself never shrinks a file.
  *
@@ -541,6 +541,47 @@ KIST_API KIST_NODISCARD int kist_verify(kist_bank *bank, kist_report *report,
  */
 KIST_API KIST_NODISCARD int kist_repair(kist_store *store, const char *name, kist_report *report,
                                         kist_progress progress, void *arg);
+
+/* ---- copying ---------------------------------------------------------- */
+
+typedef struct kist_copied {
+    uint32_t size;    /* in: sizeof(kist_copied)                              */
+    uint32_t banks;   /* in the copy                                         */
+    uint64_t entries; /* live keys in all of them                            */
+    uint64_t bytes;   /* of heap files that were read                        */
+} kist_copied;
+
+/*
+ * Copy the whole store to `path`, while any number of processes read and write
+ * it. Each bank of the copy holds what the bank held at one moment during the
+ * call: all its writes up to some sequence, and none above. Two banks may be
+ * copied at different moments. Every record of the copy has been read and
+ * checked, everything is synced, and opening it is instant; as it is new, its
+ * next sequence is above those of the entries that it has.
+ *
+ * The copy is made under another name beside `path` ("NAME.copying.", and a
+ * number) and renamed at the end: what is at `path` is complete. After a
+ * failure that other directory is removed; after a kill it may be left.
+ * Nothing of the store changes: it may be opened read-only.
+ *
+ *   path      must not exist yet, and not lie inside of the store; its parent
+ *             must exist
+ *   opt       for the store that is made: modes, log, KIST_STORE_ANY_FS; NULL:
+ *             all defaults
+ *   copied    NULL, or receives what was copied
+ *   progress  NULL, or called now and then
+ *
+ * Returns    KIST_OK, what `progress` returned, or
+ *            -EEXIST        there is something at `path`
+ *            KIST_EINVAL    `path` is no name, or inside of the store; options
+ *            KIST_ECORRUPT  a bank is damaged: no copy was made
+ *            KIST_EBUSY     a bank was being recovered all the time
+ *            KIST_ENETFS, KIST_EFULL, KIST_EQUOTA, KIST_EFILESIZE
+ *            KIST_EFORK, -ENOENT, -EACCES, ... from the system
+ */
+KIST_API KIST_NODISCARD int kist_store_copy(kist_store *store, const char *path,
+                                            const kist_store_options *opt, kist_copied *copied,
+                                            kist_progress progress, void *arg);
 
 #ifdef __cplusplus
 }

@@ -76,6 +76,7 @@ static int unlink_range(struct core *c, struct state *s, uint64_t from, uint64_t
 
     if (dir < 0)
         return err_os(dir, c->bank->name, NULL, "open the bank's directory");
+    (void)shm_add(&c->live->unlinks, 1); /* pairs with look_once() of copy.c */
     for (uint64_t n = from; n < to && rc == 0; n++) {
         segment_name(name, n);
         rc = os_unlink(dir, name);

@@ -7,8 +7,8 @@
  *
  * Who may call what, downwards only:
  *
- *     open  read  write  replace  iter  clean  care       calls of the API
- *       |     |     |       |       |     |      |
+ *     open  read  write  replace  iter  clean  copy  care    calls of the API
+ *       |     |     |       |       |     |     |     |
  *     rebuild repair sync append ...                      parts of them
  *       |
  *     core: enter, map segments, follow the index
@@ -481,6 +481,23 @@ int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how);
  * it is another bank's by now. */
 int bank_read_settings(struct bank *b);
 int bank_create_files(struct bank *b, int dir);
+
+/* ---- copying (copy.c) -------------------------------------------------- */
+
+/* What goes on from bank to bank. */
+struct copying {
+    uint64_t done, all; /* for progress */
+    uint64_t bytes, entries;
+    kist_progress progress; /* or NULL */
+    void *arg;
+};
+
+/* kist.bank into the directory of the copy. KIST_EGONE: dropped meanwhile. */
+int bank_copy_settings(const struct bank *from, const struct bank_env *env, int dir);
+
+/* The bank as of some moment during the call, into `to`, which has its
+ * settings and nothing else; all is synced. KIST_ECORRUPT: not all is whole. */
+int bank_copy(kist_bank *h, struct bank *to, struct copying *cp);
 
 /* ---- replacing (replace.c) -------------------------------------------- */
 

@@ -83,7 +83,8 @@ struct live {
     shm_word durable; /* place below which everything is on the disk */
     shm_word synced;  /* counts syncs; waited on */
     shm_word horizon; /* sequence below which history may be gone */
-    uint64_t spare4[4];
+    shm_word unlinks; /* grows before segments are unlinked, see copy.c */
+    uint64_t spare4[3];
 
     shm_word oldest;   /* 576: lowest N whose file exists */
     shm_word prepared; /* N made ahead, or one in use: none */

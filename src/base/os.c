@@ -279,6 +279,21 @@ int OS_REAL(rename)(int dir, const char *from, const char *to)
     return result(renameat(dir, from, dir, to));
 }
 
+/* -EEXIST where there is something by that name. Not every file system can do
+ * that in one step. */
+int OS_REAL(rename_new)(int dir, const char *from, const char *to)
+{
+    struct stat sb;
+
+    if (renameat2(dir, from, dir, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    if (fstatat(dir, to, &sb, AT_SYMLINK_NOFOLLOW) == 0)
+        return -EEXIST;
+    return errno == ENOENT ? result(renameat(dir, from, dir, to)) : -errno;
+}
+
 int OS_REAL(unlink)(int dir, const char *path)
 {
     return result(unlinkat(dir, path, 0));

@@ -82,6 +82,7 @@ struct os_place {
     X(int, mkdir, (int dir, const char *path, uint32_t mode), (dir, path, mode))                   \
     X(int, link, (int dir, const char *from, const char *to), (dir, from, to))                     \
     X(int, rename, (int dir, const char *from, const char *to), (dir, from, to))                   \
+    X(int, rename_new, (int dir, const char *from, const char *to), (dir, from, to))               \
     X(int, unlink, (int dir, const char *path), (dir, path))                                       \
     X(int, rmdir, (int dir, const char *path), (dir, path))                                        \
     X(int64_t, list, (int fd, void *buf, size_t len), (fd, buf, len))              \

@@ -3,7 +3,7 @@
  *
  * It uses nothing of the library but <kist/kist.h>. args.c takes the line
  * apart, session.c opens and closes, fail.c tells of errors, out.c prints;
- * the verbs themselves are in verbs_data.c, verbs_care.c, stat.c and load.c.
+ * the verbs themselves are in verbs_data.c, verbs_care.c and files of their names.
  */
 #include "fail.h"
 #include "input.h"
@@ -50,6 +50,12 @@ const struct verb verbs[] = {
       "store every regular file below a directory",
       "The key is the path below DIR, the value the file's content. Symlinks are not\n"
       "followed. Entries that are there already and are no file below DIR stay.\n" },
+    { "copy", "STORE TARGET", 2, 2,
+      COMMON | OPT_BIT(OPT_ANY_FS) | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_MODE), verb_copy, "make a consistent copy of a store, also while it is in use",
+      "TARGET must not exist yet; it appears when the copy is complete, and every byte\n"
+      "of it was checked. Each bank is as it was at one moment. What cp or rsync makes\n"
+      "of a store in use is not consistent. A copy that was killed leaves a directory\n"
+      "TARGET.copying.NUMBER, which may be removed.\n" },
     { "verify", "STORE [BANK]", 1, 2, OPENING | OPT_BIT(OPT_JSON), verb_verify,
       "read a bank, or all, and check every byte",
       "Nothing is changed. The exit status is 4 when there is damage.\n" },

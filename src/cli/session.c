@@ -48,7 +48,7 @@ static void tell_events(const struct session *s, int status)
 }
 
 /* Who may read a file may enter its directory. */
-static uint32_t dir_mode(uint32_t file_mode)
+uint32_t session_dir_mode(uint32_t file_mode)
 {
     return file_mode | (file_mode & 0444) >> 2;
 }
@@ -73,7 +73,7 @@ int session_open_store(struct session *s, const struct args *args, enum session_
     options.flags |= how == SESSION_CREATE ? (uint32_t)KIST_STORE_CREATE : 0;
     options.flags |= args_has(args, OPT_ANY_FS) ? (uint32_t)KIST_STORE_ANY_FS : 0;
     options.file_mode = file_mode;
-    options.dir_mode = dir_mode(file_mode);
+    options.dir_mode = session_dir_mode(file_mode);
     options.log = note_event;
     options.log_arg = s;
     rc = kist_store_open(&s->store, s->store_name, &options);

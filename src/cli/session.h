@@ -34,6 +34,9 @@ int session_open(struct session *s, const struct args *args, enum session_how ho
 int session_open_store(struct session *s, const struct args *args, enum session_how how,
                        uint32_t file_mode);
 
+/* The permissions of directories that go with those of files. */
+uint32_t session_dir_mode(uint32_t file_mode);
+
 /* Open another bank of the store; `options` may be NULL. */
 int session_open_bank(struct session *s, const char *name, const kist_bank_options *options);
 int session_close_bank(struct session *s, int status);

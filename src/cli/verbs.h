@@ -20,9 +20,10 @@ int verb_compact(const struct args *args);
 int verb_clear(const struct args *args);
 int verb_drop(const struct args *args);
 
-/* stat.c, load.c, help.c */
+/* stat.c, load.c, copy.c, help.c */
 int verb_stat(const struct args *args);
 int verb_load(const struct args *args);
+int verb_copy(const struct args *args);
 int verb_help(const struct args *args);
 
 /* main.c: all verbs, in the order that help shows them; the one of that name,

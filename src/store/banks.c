@@ -101,7 +101,7 @@ void store_make_room(void *arg)
 
 /* ---- bank directories ------------------------------------------------------------- */
 
-static int path_refused(const char *name, int rc)
+int make_directories_failed(const char *name, int rc)
 {
     if (rc == -ELOOP || rc == -ENOTDIR || rc == -ENXIO || rc == -EXDEV || rc == -EEXIST)
         return err_set(KIST_EPATH, name, NULL, ERR_NOWHERE,
@@ -110,9 +110,7 @@ static int path_refused(const char *name, int rc)
     return err_os(rc, name, NULL, "make the bank's directory");
 }
 
-/* Make the directories of a name, each synced into its parent. Returns a
- * descriptor of the last one. */
-static int make_directories(const struct bank_env *env, const char *name)
+int make_directories(const struct bank_env *env, const char *name)
 {
     char part[256];
     int at = env->dir, rc = 0;
@@ -176,7 +174,7 @@ static int create(struct bank *b, const kist_bank_options *o)
     dir = make_directories(b->env, b->name);
     if (dir < 0) {
         remove_empty(b);
-        return path_refused(b->name, dir);
+        return make_directories_failed(b->name, dir);
     }
     (void)os_close(dir);
     dir = bank_open_guarded(b, &lock, NULL, 0); /* by its name: where the files go is what is locked */
@@ -343,8 +341,7 @@ static int check_alive(const kist_store *s, const char *name)
                    "the store was opened before fork; open it again in the child");
 }
 
-/* A handle, whose bank's files are not opened yet. */
-static int handle_make(kist_bank **out, kist_store *s, const char *name, const kist_bank_options *o)
+int handle_make(kist_bank **out, kist_store *s, const char *name, const kist_bank_options *o)
 {
     kist_bank *h;
     int rc = name_check(name);

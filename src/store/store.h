@@ -49,6 +49,14 @@ int options_bad(const char *what);
 /* Close a bank's files; it opens again at its next call. Its locks held. */
 int bank_shut(struct bank *b);
 
+/* A handle, whose bank's files are not opened yet. */
+int handle_make(kist_bank **out, kist_store *s, const char *name, const kist_bank_options *o);
+
+/* Make the directories of a bank's name, each synced into its parent. Returns a
+ * descriptor of the last one, or an errno for make_directories_failed(). */
+int make_directories(const struct bank_env *env, const char *name);
+int make_directories_failed(const char *name, int rc);
+
 /* Called by a bank that is about to be opened, with its `opening` held: closes
  * another one if there are many. `arg`: the store. */
 void store_make_room(void *arg);
