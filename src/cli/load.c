@@ -1,15 +1,19 @@
 /*
- * The verb load: every regular file below a directory becomes an entry, its
- * relative path the key, its content the value.
+ * The verb load: a dump, or the files below a directory.
  *
- * A file that cannot be read or does not fit is told of and passed over, and
- * the exit status says so at the end. Loading the store into itself is not
- * possible: its own directory is left out.
+ * A dump is read twice: the first time to see that all of it can be stored, so
+ * that a bad one changes nothing.
+ *
+ * With --files every regular file below a directory becomes an entry, its
+ * relative path the key, its content the value. One that cannot be read or does
+ * not fit is told of and passed over, and the exit status says so at the end.
+ * Loading the store into itself is not possible: its own directory is left out.
  */
 #include "fail.h"
 #include "input.h"
 #include "out.h"
 #include "progress.h"
+#include "reader.h"
 #include "session.h"
 #include "verbs.h"
 #include "walk.h"
@@ -17,6 +21,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
+
+/* ---- files ------------------------------------------------------------ */
 
 struct load {
     const struct session *s;
@@ -105,14 +112,12 @@ static int load_dir(struct load *load, const struct args *args)
     return load->skipped > 0 ? STATUS_SYSTEM : STATUS_DONE;
 }
 
-int verb_load(const struct args *args)
+static int load_files(const struct args *args)
 {
     struct load load = { 0 };
     struct session s;
     int status;
 
-    if (!args_has(args, OPT_FILES))
-        return fail_usage("load needs to know what to load; give --files=DIR");
     status = session_open(&s, args, args_has(args, OPT_CREATE) ? SESSION_CREATE : SESSION_WRITE);
     if (status != STATUS_DONE)
         return status;
@@ -120,4 +125,108 @@ int verb_load(const struct args *args)
     status = load_dir(&load, args);
     input_free(&load.in);
     return session_close(&s, status);
+}
+
+/* ---- a dump ----------------------------------------------------------- */
+
+struct load_dump {
+    struct session s;
+    struct reader reader;
+    struct progress bar;
+    uint64_t entries, bytes;
+};
+
+static int check_entry(kist_bytes key, kist_bytes value, void *arg)
+{
+    struct load_dump *load = arg;
+
+    if (key.len > KIST_KEY_MAX || value.len > KIST_VALUE_MAX)
+        return fail_usage("%s, line %" PRIu64 ": a %s of %zu bytes; %u is the most, and nothing "
+                          "was loaded",
+                          load->reader.name, load->reader.line_number,
+                          key.len > KIST_KEY_MAX ? "key" : "value",
+                          key.len > KIST_KEY_MAX ? key.len : value.len,
+                          key.len > KIST_KEY_MAX ? KIST_KEY_MAX : KIST_VALUE_MAX);
+    progress_update(&load->bar, reader_at(&load->reader), 2 * (uint64_t)load->reader.size);
+    return STATUS_DONE;
+}
+
+static int put_entry(kist_bytes key, kist_bytes value, void *arg)
+{
+    struct load_dump *load = arg;
+    int rc = kist_put(load->s.bank, key, value);
+
+    if (rc != KIST_OK) {
+        int status = session_fail(&load->s, rc);
+
+        complain("%" PRIu64 " entries were loaded before that; loading again does no harm",
+                 load->entries);
+        return status;
+    }
+    load->entries++;
+    load->bytes += key.len + value.len;
+    progress_update(&load->bar, (uint64_t)load->reader.size + reader_at(&load->reader),
+                    2 * (uint64_t)load->reader.size);
+    return STATUS_DONE;
+}
+
+static void print_dump_loaded(const struct load_dump *load, const struct args *args)
+{
+    if (load->reader.expiring > 0 && !load->s.quiet)
+        complain("%" PRIu64 " entries had an expiry; it was not kept", load->reader.expiring);
+    if (args_has(args, OPT_JSON)) {
+        json_begin();
+        json_text("bank", load->s.bank_name);
+        json_u64("entries", load->entries);
+        json_u64("bytes", load->bytes);
+        json_end();
+    } else if (!load->s.quiet) {
+        out_text("bank %s: %" PRIu64 " entries, %s loaded in %.1f s\n", quoted(load->s.bank_name),
+                 load->entries, human_bytes(load->bytes),
+                 (double)(now_ns() - load->bar.start_ns) / 1e9);
+    }
+}
+
+static int load_checked(struct load_dump *load, const struct args *args)
+{
+    enum session_how how = args_has(args, OPT_CREATE) ? SESSION_CREATE : SESSION_WRITE;
+    int status;
+
+    progress_start(&load->bar, "loading", args_has(args, OPT_QUIET));
+    status = reader_each(&load->reader, check_entry, load);
+    if (status == STATUS_DONE)
+        status = session_open(&load->s, args, how);
+    if (status == STATUS_DONE) {
+        status = reader_each(&load->reader, put_entry, load);
+        progress_end(&load->bar);
+        if (status == STATUS_DONE)
+            print_dump_loaded(load, args);
+        status = session_close(&load->s, status);
+    }
+    progress_end(&load->bar);
+    return status;
+}
+
+static int load_dump(const struct args *args)
+{
+    struct load_dump load = { .entries = 0 };
+    int status = reader_open(&load.reader, args->operand[2]);
+
+    if (status != STATUS_DONE)
+        return status;
+    status = load_checked(&load, args);
+    reader_close(&load.reader);
+    return status;
+}
+
+int verb_load(const struct args *args)
+{
+    if (args_has(args, OPT_FILES) && args->operand[2] != NULL)
+        return fail_usage("load takes a dump or --files=DIR, not both; load them one by one");
+    if (args_has(args, OPT_FILES))
+        return load_files(args);
+    if (args->operand[2] == NULL && isatty(STDIN_FILENO))
+        return fail_usage("load needs to know what to load; give a FILE, a dump on standard input, "
+                          "or --files=DIR");
+    return load_dump(args);
 }

@@ -40,16 +40,27 @@ const struct verb verbs[] = {
     { "has", "STORE BANK KEY", 3, 3, KEYED | OPT_BIT(OPT_JSON), verb_has,
       "tell by the exit status whether a key is there", "" },
     { "del", "STORE BANK KEY", 3, 3, KEYED, verb_del, "remove a key", "" },
-    { "ls", "STORE [BANK]", 1, 2, OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_NULL), verb_ls,
-      "list the banks of a store, or the keys of a bank",
-      "Keys come in no particular order. On a terminal, what it would obey is escaped.\n" },
+    { "ls", "STORE [BANK]", 1, 2, OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_LONG) | OPT_BIT(OPT_NULL),
+      verb_ls, "list the banks of a store, or the keys of a bank",
+      "Keys come in no particular order. On a terminal, what it would obey is escaped.\n"
+      "With --long the bytes of each value and the time since it was put stand before the\n"
+      "key, and entries and bytes of keys and values before a bank.\n" },
     { "stat", "STORE [BANK]", 1, 2, OPENING | OPT_BIT(OPT_JSON), verb_stat,
       "show counts and sizes of a bank, or of all", "" },
-    { "load", "STORE BANK --files=DIR", 2, 2,
+    { "dump", "STORE BANK", 2, 2, OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_FOR), verb_dump,
+      "print every entry of a bank, to be loaded elsewhere",
+      "JSON is printed, an object a line; what is not UTF-8 comes as base64, and\n"
+      "key_encoding or value_encoding says so. --for=lmdb prints what mdb_load reads,\n"
+      "--for=bdb what db_load reads: these know of no times of entries. Entries come in\n"
+      "no particular order; those that are put or removed meanwhile may be met or not.\n" },
+    { "load", "STORE BANK [FILE]", 2, 3,
       OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_FILES) | OPT_BIT(OPT_CREATE), verb_load,
-      "store every regular file below a directory",
-      "The key is the path below DIR, the value the file's content. Symlinks are not\n"
-      "followed. Entries that are there already and are no file below DIR stay.\n" },
+      "store every entry of a dump, or every file below a directory",
+      "FILE is what 'kist dump', mdb_dump or db_dump printed; without it, or when it is -,\n"
+      "standard input is read. Nothing is stored unless all of it can be read. Entries\n"
+      "get the time of loading; those that were there stay, unless loaded anew.\n"
+      "With --files the key is the path below DIR, the value the file's content. Symlinks\n"
+      "are not followed.\n" },
     { "copy", "STORE TARGET", 2, 2,
       COMMON | OPT_BIT(OPT_ANY_FS) | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_MODE), verb_copy, "make a consistent copy of a store, also while it is in use",
       "TARGET must not exist yet; it appears when the copy is complete, and every byte\n"

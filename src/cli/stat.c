@@ -55,12 +55,21 @@ static const char *recovery_name(uint32_t recovery)
     }
 }
 
+/* What is left of the heap's files: room for records to come, and headers. */
+static uint64_t reserved(const kist_stats *stats)
+{
+    uint64_t used = stats->live_bytes + stats->wasted_bytes;
+
+    return stats->heap_file_bytes > used ? stats->heap_file_bytes - used : 0;
+}
+
 static void print_json(const struct session *s, const kist_stats *stats, double wasted)
 {
     json_begin();
     json_text("bank", s->bank_name);
     for (size_t i = 0; i < COUNTS; i++)
         json_u64(counts[i].name, count_of(stats, &counts[i]));
+    json_u64("reserved_bytes", reserved(stats));
     json_u64("index_depth", stats->index_depth);
     json_real("fragmentation", wasted);
     json_text("last_recovery", recovery_name(stats->last_recovery));
@@ -82,17 +91,21 @@ static void print_recovery(const kist_stats *stats)
     out_text("%-26s%s, %s\n", "last recovery", recovery_name(stats->last_recovery), when);
 }
 
+static void print_count(const char *text, uint64_t value, bool bytes)
+{
+    out_text("%-26s%" PRIu64, text, value);
+    if (bytes)
+        out_text(value < 1024 ? " bytes" : " bytes, %s", human_bytes(value));
+    out_text("\n");
+}
+
 static void print_all(const struct session *s, const kist_stats *stats, double wasted)
 {
     out_text("%-26s%s\n", "bank", quoted(s->bank_name));
-    for (size_t i = 0; i < COUNTS; i++) {
-        uint64_t value = count_of(stats, &counts[i]);
-
-        out_text("%-26s%" PRIu64, counts[i].text, value);
-        if (counts[i].bytes)
-            out_text(value < 1024 ? " bytes" : " bytes, %s", human_bytes(value));
-        out_text("\n");
-    }
+    for (size_t i = 0; i < COUNTS; i++)
+        print_count(counts[i].text, count_of(stats, &counts[i]), counts[i].bytes);
+    print_count("reserved for more", reserved(stats), true);
+    out_text("%-26s%" PRIu32 "\n", "index depth", stats->index_depth);
     out_text("%-26s%.1f %%\n", "fragmentation", 100 * wasted);
     print_recovery(stats);
     if (stats->poisoned != 0)

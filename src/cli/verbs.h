@@ -20,8 +20,9 @@ int verb_compact(const struct args *args);
 int verb_clear(const struct args *args);
 int verb_drop(const struct args *args);
 
-/* stat.c, load.c, copy.c, help.c */
+/* stat.c, dump.c, load.c, copy.c, help.c */
 int verb_stat(const struct args *args);
+int verb_dump(const struct args *args);
 int verb_load(const struct args *args);
 int verb_copy(const struct args *args);
 int verb_help(const struct args *args);

@@ -11,7 +11,10 @@
 #include "verbs.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static int fail_missing(const struct session *s, kist_bytes key)
@@ -187,6 +190,25 @@ static void print_name(const struct args *args, kist_bytes name)
     out_bytes((kist_bytes){ args_has(args, OPT_NULL) ? "" : "\n", 1 });
 }
 
+/* "12 s", "3 min", "5 h", "41 d": since the entry was put. */
+static const char *age(int64_t mtime_ns)
+{
+    static char text[32];
+    int64_t s = time(NULL) - mtime_ns / 1000000000;
+
+    if (s < 0)
+        s = 0; /* put by a clock that was ahead */
+    if (s < 60)
+        (void)snprintf(text, sizeof text, "%" PRId64 " s", s);
+    else if (s < 3600)
+        (void)snprintf(text, sizeof text, "%" PRId64 " min", s / 60);
+    else if (s < 86400)
+        (void)snprintf(text, sizeof text, "%" PRId64 " h", s / 3600);
+    else
+        (void)snprintf(text, sizeof text, "%" PRId64 " d", s / 86400);
+    return text;
+}
+
 static int print_bank(const char *name, void *arg)
 {
     const struct args *args = arg;
@@ -204,6 +226,8 @@ static int print_bank(const char *name, void *arg)
 static void print_entry(const struct args *args, const kist_entry *entry)
 {
     if (!args_has(args, OPT_JSON)) {
+        if (args_has(args, OPT_LONG))
+            out_text("%12" PRIu64 "  %8s  ", entry->meta.value_bytes, age(entry->meta.mtime_ns));
         print_name(args, entry->key);
         return;
     }
@@ -238,12 +262,37 @@ static int list_keys(const struct session *s, const struct args *args)
     return status;
 }
 
+/* Entries and bytes before the name, for which the bank is opened. */
+static int print_bank_long(struct session *s, const struct args *args, void *arg)
+{
+    kist_stats stats = { .size = sizeof stats };
+    int rc = kist_stat(s->bank, &stats);
+
+    (void)arg;
+    if (rc != KIST_OK)
+        return session_fail(s, rc);
+    if (args_has(args, OPT_JSON)) {
+        json_begin();
+        json_text("bank", s->bank_name);
+        json_u64("entries", stats.entries);
+        json_u64("payload_bytes", stats.payload_bytes);
+        json_end();
+    } else {
+        out_text("%12" PRIu64 "  %12" PRIu64 "  ", stats.entries, stats.payload_bytes);
+        (void)print_bank(s->bank_name, (void *)(uintptr_t)args);
+    }
+    return STATUS_DONE;
+}
+
 int verb_ls(const struct args *args)
 {
     struct args copy = *args;
     struct session s;
-    int status = session_open(&s, args, SESSION_READ), rc;
+    int status, rc;
 
+    if (args_has(args, OPT_LONG) && args->operand[1] == NULL)
+        return session_each_bank(args, SESSION_READ, print_bank_long, NULL);
+    status = session_open(&s, args, SESSION_READ);
     if (status != STATUS_DONE)
         return status;
     if (s.bank != NULL) {

@@ -52,7 +52,7 @@ status 2
 err "'too'"
 run help nothing
 status 2
-run load s b
+run load s b s
 status 2
 err --files
 run load s b --files

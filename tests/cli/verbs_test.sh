@@ -413,7 +413,7 @@ out fine
 t help knows every verb
 run help
 status 0
-for verb in create put get has del ls stat load verify repair compact clear drop help; do
+for verb in create put get has del ls stat dump load copy verify repair compact clear drop help; do
     check grep -q "^  $verb " io/out
 done
 cp io/out io/all

@@ -1,0 +1,39 @@
+/* Reading a dump: JSON lines, or the text of mdb_dump and db_dump. */
+#ifndef CLI_READER_H
+#define CLI_READER_H
+
+#include <kist/kist.h>
+
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+struct reader {
+    FILE *in;
+    const char *name; /* for messages */
+    off_t start, size;
+    uint64_t line_number;
+    char *line, *key_line;
+    size_t room, key_room;
+    uint64_t expiring; /* entries that had an expiry */
+};
+
+/* Open a file, or standard input for NULL and "-". What cannot be read twice
+ * is first gathered in a temporary file. Returns an exit status; on failure
+ * there is nothing to close. */
+int reader_open(struct reader *r, const char *path);
+
+/*
+ * Call `each` for every entry, from the start on; it returns STATUS_DONE to go
+ * on. Returns the exit status, having told what is wrong and in which line.
+ * May be called again.
+ */
+int reader_each(struct reader *r, int (*each)(kist_bytes key, kist_bytes value, void *arg),
+                void *arg);
+
+/* How many bytes of it are read. */
+uint64_t reader_at(const struct reader *r);
+
+void reader_close(struct reader *r);
+
+#endif
