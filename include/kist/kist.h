@@ -155,9 +155,9 @@ typedef struct kist_log_event {
     const char *message; /* one sentence                                     */
 } kist_log_event;
 
-/* All options structs: start from `= { .size = sizeof(kist_..._options) }`
- * or from the init function; a zero field means its default. Fields that a
- * library does not know and that are not zero are refused (KIST_EINVAL).    */
+/* All options structs: start from `= { .size = sizeof(kist_..._options) }`; a
+ * zero field means its default. Fields that a library does not know and that
+ * are not zero are refused (KIST_EINVAL).                                   */
 typedef struct kist_store_options {
     uint32_t size;           /* sizeof(kist_store_options)                   */
     uint32_t flags;          /* enum kist_store_flag; default 0              */
