@@ -442,7 +442,7 @@ static int rebuild_private(struct heap_survey *v, struct core *c, struct state *
         c->retired = &c->live->retired;
         c->change = &c->live->change;
     }
-    s->tail = place_make(v->newest, SEGMENT_FIRST_RECORD);
+    s->tail = v->count ? v->end : place_make(v->newest, SEGMENT_FIRST_RECORD);
     live_fill(c->live, v, s, v->newest);
     shm_store(&c->live->generation, ix->generation);
     atomic_store_explicit(&c->index, ix, memory_order_release);

@@ -352,6 +352,34 @@ TEST(verify_finds_a_damaged_record_and_names_its_file)
     fixture_close(&f);
 }
 
+/* A copy whose kist.live is not its own is read through an index in memory. */
+TEST(verify_reads_all_of_a_bank_that_is_open_read_only_with_an_index_of_its_own)
+{
+    kist_store_options readonly = { .size = sizeof readonly, .flags = KIST_STORE_READONLY };
+    struct fixture f = fixture_open();
+    char *copy = tmp_dir(TMP_FAST), *dir = path_join(copy, "bank");
+    kist_report report = { .size = sizeof report };
+    kist_store *store;
+    kist_bank *bank;
+
+    fill(f.bank, 20, 1);
+    must_ok(kist_bank_close(f.bank));
+    tree_copy(f.dir, copy);
+    must_ok(kist_store_open(&store, copy, &readonly));
+    must_ok(kist_bank_open(&bank, store, "bank", NULL));
+    must_ok(kist_verify(bank, &report, NULL, NULL));
+    must(report.entries == 20 && report.records >= 20);
+    damage(dir, 19, 1);
+    must_rc(kist_verify(bank, &report, NULL, NULL), KIST_ECORRUPT);
+    must(report.entries == 19 && report.damaged == 1);
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+    f.bank = open_bank(f.store, "bank");
+    fixture_close(&f);
+    free(dir);
+    free(copy);
+}
+
 /* ---- beside a writer -------------------------------------------------- */
 
 struct growing {
