@@ -34,7 +34,7 @@ struct snapshot {
     size_t count;
     uint64_t tail;       /* behind the last record that is copied */
     uint64_t known_tail; /* the same, if a live vouches for it; 0: none does */
-    uint64_t entries;    /* live keys, by that live */
+    uint64_t entries;    /* live keys then */
 };
 
 static void let_go(struct snapshot *snap)
@@ -82,20 +82,18 @@ static int hold_all(struct snapshot *snap, struct core *c)
 
 /* ---- one look --------------------------------------------------------- */
 
-/* Where the copy ends. A private live was made from all there is in the files. */
+/* Where the copy ends. A private live was made from all there is in the files,
+ * and by the same rules the copy will be. */
 static int find_tail(struct snapshot *snap, const struct core *c)
 {
     struct state s;
 
-    if (c->is_private) {
-        snap->tail = place_make(core_newest(c), PLACE_OFF_LIMIT);
-        return KIST_OK;
-    }
     if (!live_state(c->live, &s))
         return bank_err(c->bank, KIST_ECORRUPT, LIVE_FILE, 0,
                         "bank '%s': kist.live is damaged; run 'kist repair'", c->bank->name);
-    snap->tail = snap->known_tail = s.tail;
     snap->entries = s.entries;
+    snap->tail = c->is_private ? place_make(core_newest(c), PLACE_OFF_LIMIT) : s.tail;
+    snap->known_tail = c->is_private ? 0 : s.tail;
     return KIST_OK;
 }
 
@@ -293,7 +291,7 @@ static int compare(const struct bank *to, const struct snapshot *snap, const kis
                         "bank '%s' has %llu damaged records, so no copy was made; run 'kist "
                         "repair', or 'kist dump' for what can be read",
                         to->name, (unsigned long long)report->damaged);
-    if (snap->known_tail != 0 && report->entries != snap->entries)
+    if (report->entries != snap->entries)
         return bank_err(to, KIST_ECORRUPT, NULL, ERR_NOWHERE,
                         "bank '%s' has %llu entries, its heap %llu, so no copy was made; run "
                         "'kist verify'",

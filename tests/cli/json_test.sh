@@ -87,6 +87,7 @@ t stat, verify, compact, repair and load tell in JSON
 run stat s b --json
 is '(L[0]["bank"], L[0]["entries"], L[0]["poisoned"])' "('b', 4, False)"
 is 'L[0]["live_bytes"] >= L[0]["payload_bytes"] > 256' True
+is 'L[0]["reserved_bytes"] + L[0]["live_bytes"] + L[0]["wasted_bytes"] == L[0]["heap_file_bytes"]' True
 run stat s --json
 is '[o["bank"] for o in L]' "['another/one', 'b']"
 run verify s --json

@@ -224,6 +224,9 @@ check [ "$(sort -n io/out | uniq | wc -l)" -eq 1000 ]
 run stat l many
 status 0
 check grep -Eq '^entries +1000$' io/out
+for line in 'their records' 'records that are dead' 'reserved for more' segments 'index depth' 'open for writing by'; do
+    check grep -Eq "^$line +[0-9]" io/out
+done
 
 # ---- load ----------------------------------------------------------------
 
