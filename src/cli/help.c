@@ -50,6 +50,43 @@ static int help_verb(const struct verb *verb)
     return STATUS_DONE;
 }
 
+/* The same in JSON: the verb, then its options, an object a line. */
+static void json_verb(const struct verb *verb)
+{
+    json_begin();
+    json_text("verb", verb->name);
+    json_text("operands", verb->operands);
+    json_text("summary", verb->summary);
+    json_text("details", verb->details);
+    json_end();
+}
+
+static int json_help_verb(const struct verb *verb)
+{
+    json_verb(verb);
+    for (unsigned i = 0; i < OPT_COUNT; i++) {
+        const struct option_spec *spec = &option_specs[i];
+        const char letter[2] = { spec->letter, '\0' };
+
+        if ((verb->options & OPT_BIT(i)) == 0)
+            continue;
+        json_begin();
+        json_text("option", spec->name);
+        json_text("letter", letter);
+        json_text("value", spec->value != NULL ? spec->value : "");
+        json_text("help", spec->help);
+        json_end();
+    }
+    return STATUS_DONE;
+}
+
+static int json_help_all(void)
+{
+    for (size_t i = 0; i < verb_count; i++)
+        json_verb(&verbs[i]);
+    return STATUS_DONE;
+}
+
 static int help_all(void)
 {
     char line[64];
@@ -66,14 +103,15 @@ static int help_all(void)
 int verb_help(const struct args *args)
 {
     const char *name = args->operand[0];
+    bool json = args->verb->run == verb_help && args_has(args, OPT_JSON);
     const struct verb *verb;
 
     if (args_has(args, OPT_HELP) && name == NULL)
         return help_verb(args->verb);
     if (name == NULL)
-        return help_all();
+        return json ? json_help_all() : help_all();
     verb = verb_find(name);
     if (verb != NULL)
-        return help_verb(verb);
+        return json ? json_help_verb(verb) : help_verb(verb);
     return fail_usage("no verb is called %s; 'kist help' lists them", quoted(name));
 }

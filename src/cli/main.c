@@ -40,8 +40,9 @@ const struct verb verbs[] = {
     { "has", "STORE BANK KEY", 3, 3, KEYED | OPT_BIT(OPT_JSON), verb_has,
       "tell by the exit status whether a key is there", "" },
     { "del", "STORE BANK KEY", 3, 3, KEYED, verb_del, "remove a key", "" },
-    { "ls", "STORE [BANK]", 1, 2, OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_LONG) | OPT_BIT(OPT_NULL),
-      verb_ls, "list the banks of a store, or the keys of a bank",
+    { "ls", "STORE [BANK]", 1, 2,
+      OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_LONG) | OPT_BIT(OPT_NULL), verb_ls,
+      "list the banks of a store, or the keys of a bank",
       "Keys come in no particular order. On a terminal, what it would obey is escaped.\n"
       "With --long the bytes of each value and the time since it was put stand before the\n"
       "key, and entries and bytes of keys and values before a bank.\n" },
@@ -62,7 +63,8 @@ const struct verb verbs[] = {
       "With --files the key is the path below DIR, the value the file's content. Symlinks\n"
       "are not followed.\n" },
     { "copy", "STORE TARGET", 2, 2,
-      COMMON | OPT_BIT(OPT_ANY_FS) | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_MODE), verb_copy, "make a consistent copy of a store, also while it is in use",
+      COMMON | OPT_BIT(OPT_ANY_FS) | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_MODE), verb_copy,
+      "make a consistent copy of a store, also while it is in use",
       "TARGET must not exist yet; it appears when the copy is complete, and every byte\n"
       "of it was checked. Each bank is as it was at one moment. What cp or rsync makes\n"
       "of a store in use is not consistent. A copy that was killed leaves a directory\n"
@@ -77,7 +79,7 @@ const struct verb verbs[] = {
     { "clear", "STORE BANK", 2, 2, OPENING, verb_clear, "remove all entries of a bank", "" },
     { "drop", "STORE BANK", 2, 2, OPENING, verb_drop, "remove a bank",
       "Banks nested below its name stay.\n" },
-    { "help", "[VERB]", 0, 1, COMMON, verb_help, "tell how it goes", "" },
+    { "help", "[VERB]", 0, 1, COMMON | OPT_BIT(OPT_JSON), verb_help, "tell how it goes", "" },
 };
 
 const size_t verb_count = sizeof verbs / sizeof verbs[0];

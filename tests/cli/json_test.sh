@@ -83,7 +83,7 @@ run ls s b --json
 is 'sorted(o["key"] for o in L)' "['/w==', 'bytes', 'k', 'key \"\\\\']"
 is 'all(o["sequence"] > 0 for o in L)' True
 
-t stat, verify, compact, repair and load tell in JSON
+t stat, verify, compact and repair tell in JSON
 run stat s b --json
 is '(L[0]["bank"], L[0]["entries"], L[0]["poisoned"])' "('b', 4, False)"
 is 'L[0]["live_bytes"] >= L[0]["payload_bytes"] > 256' True
@@ -98,10 +98,28 @@ is 'L[0]["wasted_bytes"] <= L[0]["wasted_bytes_before"]' True
 run repair s b --json
 status 0
 is '(L[0]["bank"], L[0]["whole"], L[0]["entries"])' "('b', True, 4)"
+t help tells of verbs and options in JSON
+run help --json
+status 0
+is 'len(L) > 10 and {o["verb"] for o in L} >= {"put", "dump", "help"}' True
+run help load --json
+status 0
+is '(L[0]["verb"], L[0]["operands"])' "('load', 'STORE BANK [FILE]')"
+is 'sorted(o["option"] for o in L[1:] if o["value"])' "['deadline', 'files']"
+
+t load and copy tell in JSON
 mkdir files
 echo 1 >files/a
 echo 22 >files/b
 run load s b --files files --json
 is 'L' "[{'bank': 'b', 'files': 2, 'bytes': 5, 'skipped': 0}]"
+run dump s b
+is 'all({"key", "value", "mtime_ns", "expiry_ns"} <= o.keys() for o in L)' True
+is 'len(L)' 6
+cp io/out dump
+run load s c dump --create --json
+is '(L[0]["bank"], L[0]["entries"])' "('c', 6)"
+run copy s s2 --json
+is '(L[0]["store"], L[0]["copy"], L[0]["banks"], L[0]["entries"])' "('s', 's2', 3, 12)"
 
 finish
