@@ -119,9 +119,11 @@ static const char *take_string(char **p, const char *end, kist_bytes *text)
         from++;
         wrong = take_escape(&from, &out);
     }
+    if (wrong != NULL)
+        return wrong;
     text->len = (size_t)(out - (const char *)text->data);
     *p = from + 1;
-    return wrong;
+    return NULL;
 }
 
 /* ---- numbers and words ------------------------------------------------ */
@@ -214,11 +216,13 @@ const char *json_object(char *line, size_t len,
     p = skip_blanks(p + 1);
     for (bool more = *p != '}'; more && wrong == NULL;) {
         wrong = take_field(&p, end, &field);
+        if (wrong != NULL)
+            return wrong;
         p = skip_blanks(p);
         more = *p == ',';
-        if (wrong == NULL)
-            wrong = !more && *p != '}' ? p == end ? not_ended : "a comma or } is missing"
-                                       : each(&field, arg);
+        if (!more && *p != '}')
+            return p == end ? not_ended : "a comma or } is missing";
+        wrong = each(&field, arg);
         if (more)
             p = skip_blanks(p + 1);
     }

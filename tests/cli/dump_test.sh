@@ -205,6 +205,8 @@ printf '{"key":"k\0","value":"v"}\n' >bad.dump
 bad 1 'a control character'
 printf '%s\n' '{"key":"\x","value":"v"}' >bad.dump
 bad 1 'behind a backslash'
+printf '%s' '{"key":"\' >bad.dump
+bad 1 'behind a backslash'
 printf '%s\n' '{"key":"\u12g4","value":"v"}' >bad.dump
 bad 1 'four hexadecimal digits'
 printf '%s\n' '{"key":"\ud800","value":"v"}' >bad.dump
