@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <inttypes.h>
 
-static void print_copied(const struct session *s, const struct args *args, const kist_copied *copied,
-                         uint64_t ns)
+static void print_copied(const struct session *s, const struct args *args,
+                         const kist_copied *copied, uint64_t ns)
 {
     if (args_has(args, OPT_JSON)) {
         json_begin();

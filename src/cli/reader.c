@@ -83,8 +83,9 @@ static int gather(const struct reader *r, int fd, int *out)
             continue;
         (void)close(*out);
         return n < 0 ? fail_errno(err, "cannot read", r->name)
-                     : fail_errno(err, "cannot write a temporary file, TMPDIR names another "
-                                       "place, in", dir);
+                     : fail_errno(err, "cannot gather the input in a temporary file, for which "
+                                       "TMPDIR names another folder than",
+                                  dir);
     }
 }
 
@@ -101,7 +102,8 @@ int reader_open(struct reader *r, const char *path)
         return fail_errno(errno, "cannot read", r->name);
     if (S_ISDIR(st.st_mode)) {
         (void)close(fd);
-        return fail_usage("%s is a directory; --files=%s loads the files in it", quoted(path), path);
+        return fail_usage("%s is a directory; --files=%s loads the files in it", quoted(path),
+                          path);
     }
     r->start = lseek(fd, 0, SEEK_CUR);
     if (r->start < 0) {
@@ -176,10 +178,18 @@ static const char *take_bytes(const struct json_field *field, kist_bytes *bytes,
     return NULL;
 }
 
+/* A number other than 0. */
+static bool is_set(const struct json_field *field)
+{
+    const char *text = field->text.data;
+
+    return !field->is_string && (*text == '-' || (*text >= '1' && *text <= '9'));
+}
+
 /* The fields that kist itself prints; those that cannot be set are left. */
 static const char *take_json_field(const struct json_field *field, void *arg)
 {
-    static const char *const known[] = { "bytes", "sequence", "mtime_ns", "expiry_ns" };
+    static const char *const known[] = { "bytes", "sequence", "mtime_ns" };
     static char message[256];
     struct object *o = arg;
 
@@ -191,13 +201,13 @@ static const char *take_json_field(const struct json_field *field, void *arg)
         return take_encoding(field, &o->key_base64);
     if (strcmp(field->name, "value_encoding") == 0)
         return take_encoding(field, &o->value_base64);
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (strcmp(field->name, known[i]) != 0)
-            continue;
-        if (i == 3 && !field->is_string && (field->text.len != 1 || *(const char *)field->text.data != '0'))
-            o->expires = true;
+    if (strcmp(field->name, "expiry_ns") == 0) {
+        o->expires = is_set(field);
         return NULL;
     }
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(field->name, known[i]) == 0)
+            return NULL;
     (void)snprintf(message, sizeof message, "no field is called %.100s; there are key, value, "
                                             "key_encoding, value_encoding",
                    quoted(field->name));

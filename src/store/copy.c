@@ -250,7 +250,7 @@ static int give_name(const struct job *job, const char *path)
     if (rc == -EEXIST)
         return refuse(path, rc, "there is something by that name by now");
     if (rc == 0)
-        rc = os_fsync(job->dir); /* should that fail: it is there, and may be gone after power loss */
+        rc = os_fsync(job->dir); /* if not: it is there, until a power loss perhaps */
     return rc < 0 ? refuse(path, err_system(rc), kist_strerror(rc)) : KIST_OK;
 }
 

@@ -137,6 +137,11 @@ status 0
 err 'had an expiry'
 run load s odd expiry.json -q
 silent
+for none in 0 null; do
+    echo '{"key":"k","value":"v","expiry_ns":'$none'}' >expiry.json
+    run load s odd expiry.json
+    check [ ! -s io/err ]
+done
 
 # ---- bad dumps --------------------------------------------------------------
 
