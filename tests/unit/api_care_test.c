@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -463,6 +464,80 @@ TEST(repair_of_a_bank_that_is_not_there_says_so)
     must_rc(kist_repair(f.store, "none", NULL, NULL, NULL), KIST_ENOBANK);
     must_rc(kist_repair(f.store, "../none", NULL, NULL, NULL), KIST_EBANKNAME);
     fixture_close(&f);
+}
+
+/* ---- a repair that comes to no end ------------------------------------ */
+
+struct ending {
+    struct progress progress;
+    const char *dir;
+    bool kills;
+};
+
+static int end_there(uint64_t done, uint64_t all, void *arg)
+{
+    struct ending *e = arg;
+    int rc = note_progress(done, all, &e->progress);
+
+    if (rc != 0 && e->kills)
+        (void)raise(SIGKILL);
+    return rc;
+}
+
+static void begin_repair(void *arg)
+{
+    struct ending *e = arg;
+    kist_store *store = open_store(e->dir);
+    int rc = kist_repair(store, "bank", NULL, end_there, e);
+
+    must(rc == 55 || (rc == KIST_OK && e->progress.calls < e->progress.stop_at));
+    must_ok(kist_store_close(store));
+}
+
+/* What a repair had made until then says where the heap is to end. Life goes on
+ * behind that, and a later rebuild must not believe it. */
+static void end_repairs(bool kills, bool is_open)
+{
+    kist_bank_options opt = { .size = sizeof opt, .segment_bytes = 16384 };
+    struct fixture f = fixture_open_with(&opt);
+
+    for (uint64_t stop_at = 1; stop_at < 8; stop_at++) {
+        struct ending e = { .progress.stop_at = stop_at, .dir = f.dir, .kills = kills };
+        char *copy = tmp_dir(TMP_FAST);
+        kist_store *store;
+        kist_bank *bank;
+
+        test_case = stop_at;
+        fill(f.bank, 10, stop_at);
+        must_ok(kist_compact(f.bank, NULL, NULL));
+        if (!is_open)
+            must_ok(kist_bank_close(f.bank));
+        (void)child_wait(child_start(begin_repair, &e));
+        if (!is_open)
+            f.bank = open_bank(f.store, "bank");
+        fill(f.bank, 10 + stop_at, 100 + stop_at);
+        tree_copy(f.dir, copy); /* no live is known there: it is rebuilt */
+        store = open_store(copy);
+        bank = open_bank(store, "bank");
+        must(count_of(f.bank) == 10 + stop_at && count_of(bank) == 10 + stop_at);
+        must_verify(f.bank);
+        must_verify(bank);
+        must_close(bank, store);
+        free(copy);
+    }
+    fixture_close(&f);
+}
+
+TEST(a_repair_that_is_stopped_cuts_nothing_off)
+{
+    end_repairs(false, true);
+    end_repairs(false, false);
+}
+
+TEST(a_repair_that_is_killed_cuts_nothing_off)
+{
+    end_repairs(true, true);
+    end_repairs(true, false);
 }
 
 TEST(repair_is_shown_in_the_stats)
