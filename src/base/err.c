@@ -97,3 +97,27 @@ int err_os(int rc, const char *bank, const char *file, const char *what)
     rc = err_system(rc);
     return err_set(rc, bank, file, ERR_NOWHERE, "cannot %s: %s", what, kist_strerror(rc));
 }
+
+int options_take(void *to, size_t known, const void *from, const char *what)
+{
+    uint32_t size;
+
+    memset(to, 0, known);
+    if (!from)
+        return KIST_OK;
+    memcpy(&size, from, sizeof size);
+    if (size < sizeof size || size > 4096)
+        return err_set(KIST_EINVAL, NULL, NULL, ERR_NOWHERE, "%s.size is not set to its sizeof",
+                       what);
+    for (size_t i = known; i < size; i++)
+        if (((const uint8_t *)from)[i] != 0)
+            return err_set(KIST_EINVAL, NULL, NULL, ERR_NOWHERE,
+                           "%s has a field set that this version does not know", what);
+    memcpy(to, from, size < known ? size : known);
+    return KIST_OK;
+}
+
+int options_bad(const char *what)
+{
+    return err_set(KIST_EINVAL, NULL, NULL, ERR_NOWHERE, "option %s is out of its range", what);
+}

@@ -22,4 +22,10 @@ int err_system(int rc);
 /* err_set() for a failed system call: "cannot WHAT: reason". */
 int err_os(int rc, const char *bank, const char *file, const char *what);
 
+/* Options structs, which begin with their size: take the fields the caller was
+ * compiled with, zero for the others; refuse ones we lack. `from` may be NULL. */
+int options_take(void *to, size_t known, const void *from, const char *what);
+/* KIST_EINVAL: option `what` is out of its range. */
+int options_bad(const char *what);
+
 #endif

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <linux/openat2.h>
@@ -24,6 +25,7 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -361,6 +363,39 @@ int64_t OS_REAL(pwrite)(int fd, const void *buf, size_t len, uint64_t off)
     return err ? -err : n;
 }
 
+static_assert(sizeof(kist_bytes) == sizeof(struct iovec) &&
+                  offsetof(kist_bytes, len) == offsetof(struct iovec, iov_len),
+              "pieces are handed to the kernel as they are");
+
+int64_t OS_REAL(pwritev)(int fd, const kist_bytes *pieces, size_t n, uint64_t off)
+{
+    sigset_t was;
+    ssize_t done;
+    int err;
+
+    xfsz_block(&was);
+    do
+        done = pwritev(fd, (const struct iovec *)(const void *)pieces, (int)n, (off_t)off);
+    while (done < 0 && errno == EINTR);
+    err = done < 0 ? errno : 0;
+    xfsz_restore(&was, err == EFBIG);
+    return err ? -err : done;
+}
+
+int OS_REAL(length)(int fd, uint64_t *out)
+{
+    struct stat sb;
+
+    if (fstat(fd, &sb) < 0)
+        return -errno;
+    if (S_ISBLK(sb.st_mode))
+        return result(ioctl(fd, BLKGETSIZE64, out));
+    if (!S_ISREG(sb.st_mode))
+        return -EINVAL;
+    *out = sb.st_size < 0 ? 0 : (uint64_t)sb.st_size;
+    return 0;
+}
+
 int OS_REAL(allocate)(int fd, uint64_t off, uint64_t len)
 {
     sigset_t was;
@@ -431,6 +466,8 @@ int OS_REAL(advise)(void *addr, size_t len, int advice)
         return result(madvise(addr, len, MADV_WIPEONFORK));
     case OS_ADVISE_RANDOM:
         return result(madvise(addr, len, MADV_RANDOM));
+    case OS_ADVISE_WILLNEED:
+        return result(madvise(addr, len, MADV_WILLNEED));
     }
     return -EINVAL;
 }
@@ -667,6 +704,30 @@ int os_write_all(int fd, const void *buf, size_t len, uint64_t off)
         buf = (const char *)buf + n;
         len -= (size_t)n;
         off += (uint64_t)n;
+    }
+    return 0;
+}
+
+/* What a short write took: whole pieces, and perhaps a part of one more. */
+int os_writev_all(int fd, const kist_bytes *pieces, size_t n, uint64_t off)
+{
+    while (n > 0) {
+        size_t most = n < OS_PIECES_MAX ? n : OS_PIECES_MAX;
+        int64_t done = os_pwritev(fd, pieces, most, off);
+        uint64_t left;
+
+        if (done < 0)
+            return (int)done;
+        off += (uint64_t)done;
+        for (left = (uint64_t)done; n > 0 && left >= pieces->len; pieces++, n--)
+            left -= pieces->len;
+        if (n > 0 && (left > 0 || done == 0)) { /* the rest of this one, or a reason */
+            int rc = os_write_all(fd, (const char *)pieces->data + left, pieces->len - left, off);
+            if (rc < 0)
+                return rc;
+            off += pieces->len - left;
+            pieces++, n--;
+        }
     }
     return 0;
 }

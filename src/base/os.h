@@ -13,6 +13,8 @@
 #ifndef KIST_BASE_OS_H
 #define KIST_BASE_OS_H
 
+#include "kist/kist.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -37,6 +39,7 @@ enum os_advice {
     OS_ADVISE_DONTFORK = 1, /* a forked child does not inherit the range */
     OS_ADVISE_WIPEONFORK,   /* a forked child finds it zeroed */
     OS_ADVISE_RANDOM,
+    OS_ADVISE_WILLNEED,
 };
 
 enum os_clock { OS_CLOCK_REAL_COARSE, OS_CLOCK_MONOTONIC };
@@ -88,6 +91,9 @@ struct os_place {
     X(int64_t, list, (int fd, void *buf, size_t len), (fd, buf, len))              \
     X(int64_t, pread, (int fd, void *buf, size_t len, uint64_t off), (fd, buf, len, off))          \
     X(int64_t, pwrite, (int fd, const void *buf, size_t len, uint64_t off), (fd, buf, len, off))   \
+    X(int64_t, pwritev, (int fd, const kist_bytes *pieces, size_t n, uint64_t off),                \
+      (fd, pieces, n, off)) /* up to OS_PIECES_MAX */                                              \
+    X(int, length, (int fd, uint64_t *out), (fd, out)) /* of a file or block device */             \
     X(int, allocate, (int fd, uint64_t off, uint64_t len), (fd, off, len))                         \
     X(int, truncate, (int fd, uint64_t size), (fd, size))                                          \
     X(int, fsync, (int fd), (fd))                                                                  \
@@ -97,6 +103,9 @@ struct os_place {
       (out, addr, len, prot, flags, fd, off))                                                      \
     X(int, unmap, (void *addr, size_t len), (addr, len))                                           \
     X(int, advise, (void *addr, size_t len, int advice), (addr, len, advice))                      \
+    /* fault.c: a copy that a SIGBUS ends with -EFAULT, once fault_guard was called */             \
+    X(int, fault_guard, (void), ())                                                                \
+    X(int, fault_copy, (void *to, const void *from, size_t len), (to, from, len))                  \
     X(void *, alloc, (size_t len), (len)) /* zeroed; NULL: none */                                 \
     X(void *, resize, (void *p, size_t len), (p, len))                                             \
     X(void, free, (void *p), (p))                                                                  \
@@ -147,6 +156,10 @@ enum { OS_LOCK_NONE = 1 };
 /* The whole buffer or an error; a short file is -EIO. */
 int os_read_all(int fd, void *buf, size_t len, uint64_t off);
 int os_write_all(int fd, const void *buf, size_t len, uint64_t off);
+
+/* All pieces, one behind the other, however many calls that takes. */
+enum { OS_PIECES_MAX = 1024 };
+int os_writev_all(int fd, const kist_bytes *pieces, size_t n, uint64_t off);
 
 /* A large page: what the kernel maps at once, where a file's page cache has it
  * in one piece and the map begins on such a border. */

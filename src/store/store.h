@@ -42,10 +42,6 @@ static inline void store_unlock(kist_store *s)
         os_mutex_unlock(&s->lock);
 }
 
-/* Take the fields the caller was compiled with; refuse ones we lack. */
-int options_take(void *to, size_t known, const void *from, const char *what);
-int options_bad(const char *what);
-
 /* Close a bank's files; it opens again at its next call. Its locks held. */
 int bank_shut(struct bank *b);
 
