@@ -58,7 +58,8 @@ extern "C" {
     X(KIST_MISS, 1, "no live value for the key")                               \
     X(KIST_EXISTS, 2, "the key already has a value")                           \
     X(KIST_CHANGED, 3, "the key has another sequence than the one named")      \
-    X(KIST_END, 4, "no further entries")
+    X(KIST_END, 4, "no further entries")                                       \
+    X(KIST_ABSENT, 5, "a page is not cached, and its device can't be asked")
 
 /* Failures. System errors come as -errno and have no entry here. */
 #define KIST_ERRORS(X)                                                         \
@@ -87,7 +88,10 @@ extern "C" {
     X(KIST_EFILESIZE, -10023, "file size limit (RLIMIT_FSIZE) reached")        \
     X(KIST_ESECTION, -10024, "borrowed get outside of a read section")         \
     X(KIST_ESPACE, -10025, "the buffer is too small for the value")            \
-    X(KIST_EWINDOW, -10026, "too many segments; compact the bank")
+    X(KIST_EWINDOW, -10026, "too many segments; compact the bank")             \
+    X(KIST_EBOUNDS, -10027, "the address is past the end of the device")       \
+    X(KIST_EDEVICE, -10028, "a device's function broke its contract")          \
+    X(KIST_EPENDING, -10029, "too many pages are pending; commit them")
 
 enum kist_result {
 #define KIST_X_(name, code, text) name = code,

@@ -1,0 +1,144 @@
+/* One cache, many threads: reads, slices, invalidations and pages handed in at
+ * the same time. Runs under the thread sanitizer too. */
+#include "paged.h"
+#include "support.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { PAGE = 64, COUNT = 64, THREADS = 6 };
+
+/* A device without state of its own: the byte at an address is a function of
+ * it, and of the version, which only grows. */
+static _Atomic uint64_t version;
+
+static unsigned char byte_of(uint64_t addr, uint64_t at)
+{
+    return (unsigned char)(mix(addr, 9) + at);
+}
+
+static int64_t function(void *arg, uint64_t pos, void *buf, size_t len)
+{
+    uint64_t now = atomic_load(&version);
+    unsigned char *out = buf;
+
+    (void)arg;
+    if (pos >= COUNT * PAGE)
+        return 0;
+    len = COUNT * PAGE - pos < len ? (size_t)(COUNT * PAGE - pos) : len;
+    for (size_t i = 0; i < len; i++)
+        out[i] = byte_of(pos + i, now);
+    return (int64_t)len;
+}
+
+struct worker {
+    kist_pages *pages;
+    uint64_t number, steps;
+};
+
+/* All bytes are of one version, and that is none before `before`. */
+static void check_bytes(uint64_t addr, const unsigned char *bytes, size_t len, uint64_t before)
+{
+    uint64_t after = atomic_load(&version);
+    unsigned char age = (unsigned char)(bytes[0] - byte_of(addr, 0));
+
+    for (size_t i = 0; i < len; i++)
+        must(bytes[i] == byte_of(addr + i, age));
+    must((unsigned char)(after - age) <= (unsigned char)(after - before));
+}
+
+static void read_page(kist_pages *p, uint64_t page)
+{
+    unsigned char buf[PAGE];
+    uint64_t before = atomic_load(&version);
+    kist_slice s = { 0 };
+    int rc;
+
+    must_ok(kist_pages_read(p, page * PAGE, buf, PAGE));
+    check_bytes(page * PAGE, buf, PAGE, before > 0 ? before - 1 : 0);
+    must_ok(kist_pages_load(p, page * PAGE, 1, &s));
+    memcpy(buf, s.bytes.data, PAGE);
+    check_bytes(page * PAGE, buf, PAGE, before > 0 ? before - 1 : 0);
+    rc = kist_pages_next(p, &s);
+    must(rc == (page + 1 < COUNT ? KIST_OK : KIST_END));
+    kist_slice_release(p, &s);
+}
+
+static void supply_page(kist_pages *p, uint64_t page)
+{
+    kist_pages_gap gap;
+    unsigned char buf[PAGE];
+    size_t n;
+    int rc;
+
+    must_ok(kist_pages_missing(p, page * PAGE, 1, &gap, 1, &n));
+    if (n == 0)
+        return;
+    (void)function(NULL, gap.addr, buf, PAGE);
+    rc = kist_pages_supply(p, gap.addr, buf, PAGE, gap.ticket);
+    must(rc == KIST_OK || rc == KIST_CHANGED || rc == KIST_EBUSY);
+}
+
+/* The device changes, and then what is cached of it is forgotten. */
+static void change(kist_pages *p)
+{
+    atomic_fetch_add(&version, 1);
+    kist_pages_invalidate(p, 0, UINT64_MAX);
+}
+
+static void *work(void *arg)
+{
+    const struct worker *w = arg;
+    struct rng rng = { mix(test_seed(), w->number) };
+
+    for (uint64_t i = 0; i < w->steps; i++) {
+        uint64_t page = rng_below(&rng, COUNT);
+
+        if (w->number == 0 && i % 20 == 0)
+            change(w->pages);
+        else if (rng_below(&rng, 4) == 0)
+            supply_page(w->pages, page);
+        else
+            read_page(w->pages, page);
+    }
+    return NULL;
+}
+
+static void run_over(uint32_t cache, uint32_t ahead)
+{
+    kist_device device = { .size = sizeof device, .map = function };
+    kist_pages_options opt = { .size = sizeof opt,
+                               .flags = KIST_PAGES_THREADS,
+                               .page_bytes = PAGE,
+                               .cache_pages = cache,
+                               .ahead_pages = ahead };
+    struct worker workers[THREADS];
+    pthread_t threads[THREADS];
+    kist_pages_stats stats;
+    kist_pages *p;
+
+    atomic_store(&version, 0);
+    must_ok(kist_pages_open(&p, &device, &opt));
+    for (uint64_t i = 0; i < THREADS; i++) {
+        workers[i] = (struct worker){ p, i, test_scaled(20000) };
+        must(pthread_create(&threads[i], NULL, work, &workers[i]) == 0);
+    }
+    for (uint64_t i = 0; i < THREADS; i++)
+        must(pthread_join(threads[i], NULL) == 0);
+    stats = paged_stats(p);
+    must(stats.pinned == 0 && stats.hits > 0 && stats.misses > 0);
+    kist_pages_close(p);
+}
+
+TEST(threads_read_whole_pages_of_no_version_before_the_last_invalidation)
+{
+    run_over(256, 0);
+    run_over(16, 0);
+    run_over(2, 0);
+}
+
+TEST(reading_ahead_in_many_threads_takes_no_stale_pages)
+{
+    run_over(64, 8);
+    run_over(8, 4);
+}
