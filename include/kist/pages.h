@@ -444,6 +444,109 @@ KIST_API KIST_NODISCARD int kist_pages_missing(kist_pages *pages, uint64_t addr,
 KIST_API KIST_NODISCARD int kist_pages_supply(kist_pages *pages, uint64_t addr, const void *data,
                                               size_t len, uint64_t ticket);
 
+/* ---- writing ---------------------------------------------------------- */
+
+typedef struct kist_writer kist_writer; /* a write pipeline over a cache     */
+
+enum kist_writer_flag {
+    KIST_WRITER_SYNC = 1,     /* commit and persist end with the device's sync;
+                                 what they wrote is pending until it returned */
+    KIST_WRITER_IN_ORDER = 2, /* pages go out in the order in which they were
+                                 first set, not in that of their addresses   */
+    KIST_WRITER_SPILL = 4,    /* who finds no room commits, and goes on      */
+};
+
+typedef struct kist_writer_options {
+    uint32_t size;          /* sizeof(kist_writer_options)                   */
+    uint32_t flags;         /* enum kist_writer_flag; default 0              */
+    uint32_t pending_pages; /* the most that are pending at once, 1 to 65,536;
+                               each takes a page, an eighth of one and some 50
+                               bytes; default 1,024                          */
+    uint32_t reserved;
+    uint64_t device_bytes; /* no byte is set from here on; default 0: no limit.
+                              A file then grows by what is set behind its end,
+                              with zeros in between                          */
+} kist_writer_options;
+
+/*
+ * Make a writer over a cache whose device has `writev`. Use one writer at a
+ * time for each page: what is pending in one is not seen by another, nor by
+ * kist_pages_...() calls.
+ *
+ * Returns    KIST_OK, KIST_ENOMEM
+ *            KIST_EINVAL  an option; no `writev`, or KIST_WRITER_SYNC and no
+ *                         `sync`
+ * Owner      the caller; kist_writer_close(), before the cache
+ */
+KIST_API KIST_NODISCARD int kist_writer_open(kist_writer **out, kist_pages *pages,
+                                             const kist_writer_options *opt);
+
+/* Close it; what is still pending is forgotten. NULL is a no-op.            */
+KIST_API void kist_writer_close(kist_writer *writer);
+
+/*
+ * Have the bytes [addr, addr + len) pending: all of them, or after a failure
+ * none. Nothing is written before commit or persist.
+ *
+ * Returns    KIST_OK
+ *            KIST_EBOUNDS   beyond `device_bytes`, or of all addresses
+ *            KIST_EPENDING  more pages than may be pending; commit first
+ *            KIST_ENOMEM
+ *            With KIST_WRITER_SPILL, instead of KIST_EPENDING: as
+ *            kist_writer_commit(); more than `pending_pages` at once are
+ *            KIST_EPENDING nevertheless
+ */
+KIST_API KIST_NODISCARD int kist_writer_write(kist_writer *writer, uint64_t addr, const void *data,
+                                              size_t len);
+
+/* Copy the bytes [addr, addr + len) into `buf`: what is pending, and around
+ * it what the cache has. Bytes before the last pending one that the device
+ * does not have are zero. Returns as kist_pages_read().                     */
+KIST_API KIST_NODISCARD int kist_writer_read(kist_writer *writer, uint64_t addr, void *buf,
+                                             size_t len);
+
+/*
+ * Write everything that is pending; or, persist, the pages that have a byte in
+ * [addr, addr + len), as a whole. Pages that lie one behind the other go to
+ * the device in one `writev`, 1,024 at most. Of a page that is set in part the
+ * rest is read from the device first. Afterwards the cache forgets them.
+ *
+ * Returns    KIST_OK
+ *            what `map`, `lend`, `writev` or `sync` returned: what was not
+ *            written, or not synced, is still pending, and can be read,
+ *            changed, and written again
+ *            KIST_ABSENT   the rest of a page is not cached, and the device
+ *                          can't be asked
+ */
+KIST_API KIST_NODISCARD int kist_writer_commit(kist_writer *writer);
+KIST_API KIST_NODISCARD int kist_writer_persist(kist_writer *writer, uint64_t addr, uint64_t len);
+
+/* Forget what is pending, all of it.                                        */
+KIST_API void kist_writer_discard(kist_writer *writer);
+
+typedef struct kist_writer_stats {
+    uint32_t size; /* sizeof(kist_writer_stats)                              */
+    uint32_t reserved;
+    uint64_t pending_pages; /* pages with pending bytes                      */
+    uint64_t pending_bytes; /* those bytes                                   */
+    uint64_t calls;         /* of `writev`, failed ones too                  */
+    uint64_t written_pages; /* pages that `writev` has taken                 */
+} kist_writer_stats;
+
+/* Returns    KIST_OK or KIST_EINVAL (`size`)                                */
+KIST_API int kist_writer_stat(kist_writer *writer, kist_writer_stats *stats);
+
+/*
+ * kist_writer_get_u8() ... kist_writer_set_i128_be(): a number at any address,
+ * as kist_writer_read() and kist_writer_write() do it.
+ */
+#define KIST_WRITER_NUMBER_(name, type, convert)                                                   \
+    KIST_API KIST_NODISCARD int kist_writer_get_##name(kist_writer *writer, uint64_t addr,         \
+                                                       type *out);                                 \
+    KIST_API KIST_NODISCARD int kist_writer_set_##name(kist_writer *writer, uint64_t addr,         \
+                                                       type value);
+KIST_PAGES_TYPES(KIST_WRITER_NUMBER_)
+
 #ifdef __cplusplus
 }
 #endif

@@ -227,24 +227,24 @@ int device_fetch(const kist_pages *p, uint64_t pos, size_t len, void *buf, const
     return KIST_OK;
 }
 
-/* Room for a page with what the device wants of it, as in frames. */
-static size_t loose_align(const kist_pages *p)
+void pages_count_call(kist_pages *p)
 {
-    return page_bytes(p) < 16 ? 16 : page_bytes(p) < 4096 ? page_bytes(p) : 4096;
+    struct stripe *stripe = set_lock(p, 0);
+
+    stripe->calls++;
+    set_unlock(p, stripe);
 }
 
 int loose_fetch(const kist_pages *p, uint64_t pos, size_t len, struct loose **out)
 {
-    size_t align = loose_align(p), room = p->device.lend ? 0 : len + align;
+    size_t align = page_align(p), room = p->device.lend ? 0 : len + align;
     struct loose *made;
-    uintptr_t buf;
     int rc;
 
     if (len > PAGES_END - sizeof *made - align || !(made = os_alloc(sizeof *made + room)))
         return err_set(KIST_ENOMEM, NULL, NULL, pos, "no memory for %zu bytes of the device", len);
-    buf = ((uintptr_t)(made + 1) + align - 1) / align * align;
     made->pos = pos;
-    rc = device_fetch(p, pos, len, (void *)buf, &made->data, &made->len);
+    rc = device_fetch(p, pos, len, page_align_up(p, made + 1), &made->data, &made->len);
     if (rc != KIST_OK) {
         os_free(made);
         return rc;

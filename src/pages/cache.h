@@ -157,6 +157,19 @@ int device_fetch(const kist_pages *p, uint64_t pos, size_t len, void *buf, const
 int loose_fetch(const kist_pages *p, uint64_t pos, size_t len, struct loose **out);
 void loose_drop(const kist_pages *p, struct loose *loose);
 
+/* What memory for pages is aligned to: as devices are promised. */
+static inline size_t page_align(const kist_pages *p)
+{
+    return page_bytes(p) < 16 ? 16 : page_bytes(p) < 4096 ? page_bytes(p) : 4096;
+}
+static inline void *page_align_up(const kist_pages *p, void *at)
+{
+    return (void *)(((uintptr_t)at + page_align(p) - 1) / page_align(p) * page_align(p));
+}
+
+/* One call of the device more, no set being locked. */
+void pages_count_call(kist_pages *p);
+
 /* Forget pages that end before their border: the device has grown. */
 void pages_forget_short(kist_pages *p);
 

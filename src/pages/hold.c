@@ -105,14 +105,6 @@ static int view_in_page(kist_pages *p, uint64_t addr, size_t len, kist_slice *ou
     return KIST_OK;
 }
 
-static void count_call(kist_pages *p)
-{
-    struct stripe *stripe = set_lock(p, 0);
-
-    stripe->calls++;
-    set_unlock(p, stripe);
-}
-
 static int view_over_borders(kist_pages *p, uint64_t addr, size_t len, kist_slice *out)
 {
     size_t skip = page_offset(p, addr);
@@ -123,7 +115,7 @@ static int view_over_borders(kist_pages *p, uint64_t addr, size_t len, kist_slic
     if (!p->device.map && !p->device.lend)
         return err_set(KIST_EINVAL, NULL, NULL, addr,
                        "a view over borders of pages needs a device that can be asked");
-    count_call(p);
+    pages_count_call(p);
     rc = loose_fetch(p, addr - skip, (size_t)(pages << p->head.shift), &loose);
     if (rc != KIST_OK)
         return rc;

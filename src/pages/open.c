@@ -85,7 +85,8 @@ static bool allocate(kist_pages *p)
     p->stripes = (struct stripe *)(void *)(((uintptr_t)p->stripes_memory + sizeof *p->stripes - 1) /
                                            sizeof *p->stripes * sizeof *p->stripes);
     if (p->opt.ahead_pages > 0 && p->device.map) {
-        p->ahead_buf = os_alloc(((size_t)p->opt.ahead_pages + 2) << p->head.shift);
+        p->ahead_buf =
+            os_alloc((((size_t)p->opt.ahead_pages + 1) << p->head.shift) + page_align(p));
         if (!p->ahead_buf)
             return false;
     }

@@ -115,16 +115,14 @@ int kist_pages_missing(kist_pages *p, uint64_t addr, uint64_t len, kist_pages_ga
  * way is no error: it will be asked for alone, if it is wanted. */
 static void fetch_ahead(kist_pages *p, uint64_t number, uint64_t ticket)
 {
-    size_t align = page_bytes(p) < 4096 ? page_bytes(p) : 4096;
     size_t len = ((size_t)p->opt.ahead_pages + 1) << p->head.shift, got;
-    void *buf = (void *)(((uintptr_t)p->ahead_buf + align - 1) / align * align);
     const uint8_t *data;
-    struct stripe *stripe = set_lock(p, 0);
 
-    stripe->calls++;
-    set_unlock(p, stripe);
-    if (len > PAGES_END - page_pos(p, number) ||
-        device_fetch(p, page_pos(p, number), len, buf, &data, &got) != KIST_OK)
+    if (len > PAGES_END - page_pos(p, number))
+        return;
+    pages_count_call(p);
+    if (device_fetch(p, page_pos(p, number), len, page_align_up(p, p->ahead_buf), &data, &got) !=
+        KIST_OK)
         return;
     (void)take_pages(p, number, data, got, ticket);
     number += (got + page_bytes(p) - 1) >> p->head.shift;
