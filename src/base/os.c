@@ -468,6 +468,8 @@ int OS_REAL(advise)(void *addr, size_t len, int advice)
         return result(madvise(addr, len, MADV_RANDOM));
     case OS_ADVISE_WILLNEED:
         return result(madvise(addr, len, MADV_WILLNEED));
+    case OS_ADVISE_HUGEPAGE:
+        return result(madvise(addr, len, MADV_HUGEPAGE));
     }
     return -EINVAL;
 }

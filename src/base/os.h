@@ -40,6 +40,7 @@ enum os_advice {
     OS_ADVISE_WIPEONFORK,   /* a forked child finds it zeroed */
     OS_ADVISE_RANDOM,
     OS_ADVISE_WILLNEED,
+    OS_ADVISE_HUGEPAGE,
 };
 
 enum os_clock { OS_CLOCK_REAL_COARSE, OS_CLOCK_MONOTONIC };

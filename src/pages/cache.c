@@ -235,13 +235,15 @@ void pages_count_call(kist_pages *p)
     set_unlock(p, stripe);
 }
 
+#define LOOSE_END (UINT64_C(1) << 40) /* nobody has so much memory */
+
 int loose_fetch(const kist_pages *p, uint64_t pos, size_t len, struct loose **out)
 {
     size_t align = page_align(p), room = p->device.lend ? 0 : len + align;
     struct loose *made;
     int rc;
 
-    if (len > PAGES_END - sizeof *made - align || !(made = os_alloc(sizeof *made + room)))
+    if (len >= LOOSE_END || !(made = os_alloc(sizeof *made + room)))
         return err_set(KIST_ENOMEM, NULL, NULL, pos, "no memory for %zu bytes of the device", len);
     made->pos = pos;
     rc = device_fetch(p, pos, len, page_align_up(p, made + 1), &made->data, &made->len);
@@ -286,7 +288,7 @@ static int fetch(kist_pages *p, struct stripe *stripe, struct page *page)
     if (!page->frame)
         return fetch_loose(p, page);
     rc = device_fetch(p, page_pos(p, page->number), page_bytes(p),
-                      p->arena ? frame_memory(p, page->frame) : NULL, &data, &len);
+                      p->arena.base ? frame_memory(p, page->frame) : NULL, &data, &len);
     if (rc == KIST_OK)
         frame_settle(p, page->frame, page->number, data, len);
     return rc;

@@ -35,6 +35,7 @@
 #ifndef KIST_PAGES_CACHE_H
 #define KIST_PAGES_CACHE_H
 
+#include "base/map.h"
 #include "base/os.h"
 #include "kist/pages.h"
 
@@ -70,7 +71,7 @@ struct kist_pages {
     struct frame *frames;
     uint8_t *hand;          /* of each set */
     uint64_t *changed;      /* the time of each set's last invalidation */
-    uint8_t *arena;         /* a page for each frame; NULL for devices that lend */
+    struct map arena;       /* a page for each frame; none for devices that lend */
     struct stripe *stripes; /* PAGES_STRIPES of them, in stripes_memory */
     void *stripes_memory;
     _Atomic uint64_t changes; /* invalidations so far: the time */
@@ -145,7 +146,7 @@ static inline uint64_t set_of(const kist_pages *p, uint64_t number)
 }
 static inline uint8_t *frame_memory(const kist_pages *p, const struct frame *f)
 {
-    return p->arena + ((uint64_t)(f - p->frames) << p->head.shift);
+    return p->arena.base + ((uint64_t)(f - p->frames) << p->head.shift);
 }
 
 /* Ask the device for [pos, pos + len). `buf` is for devices that copy. Returns

@@ -131,14 +131,26 @@ static int view_over_borders(kist_pages *p, uint64_t addr, size_t len, kist_slic
     return KIST_OK;
 }
 
+/* A long view is not asked for beyond the end, if that is known: it would take
+ * memory for nothing. */
+static size_t cut_view(const kist_pages *p, uint64_t addr, size_t len)
+{
+    enum { LONG_VIEW = 1 << 20 };
+    uint64_t end = PAGES_END, known;
+
+    if (len >= LONG_VIEW && p->device.length && p->device.length(p->device.arg, &known) == 0 &&
+        known > addr)
+        end = known < PAGES_END ? known : PAGES_END;
+    return len < end - addr ? len : (size_t)(end - addr);
+}
+
 int kist_pages_view(kist_pages *p, uint64_t addr, size_t len, kist_slice *out)
 {
     if (len == 0)
         return err_set(KIST_EINVAL, NULL, NULL, addr, "a view of no bytes");
     if (addr >= PAGES_END)
         return KIST_END;
-    if (len > PAGES_END - addr)
-        len = PAGES_END - addr;
+    len = cut_view(p, addr, len);
     if (page_of(p, addr) == page_of(p, addr + (len - 1)))
         return view_in_page(p, addr, len, out);
     return view_over_borders(p, addr, len, out);

@@ -71,7 +71,6 @@ static void layout(kist_pages *p)
 static bool allocate(kist_pages *p)
 {
     uint64_t frames = frame_count(p);
-    void *arena = NULL;
 
     p->head.front = os_alloc((p->head.mask + 1) * sizeof *p->head.front);
     p->tags = os_alloc(frames * sizeof *p->tags);
@@ -90,17 +89,18 @@ static bool allocate(kist_pages *p)
         if (!p->ahead_buf)
             return false;
     }
-    if (!p->device.lend && os_map(&arena, NULL, frames << p->head.shift,
-                                  OS_PROT_READ | OS_PROT_WRITE, OS_MAP_ANON, -1, 0) < 0)
+    if (p->device.lend)
+        return true;
+    if (map_memory(&p->arena, frames << p->head.shift, 0) < 0)
         return false;
-    p->arena = arena;
+    /* Random hits otherwise wait for page tables; where it is refused, they do. */
+    (void)os_advise(p->arena.base, frames << p->head.shift, OS_ADVISE_HUGEPAGE);
     return true;
 }
 
 static void release(kist_pages *p)
 {
-    if (p->arena)
-        (void)os_unmap(p->arena, frame_count(p) << p->head.shift);
+    map_drop(&p->arena);
     os_free(p->ahead_buf);
     os_free(p->stripes_memory);
     os_free(p->changed);

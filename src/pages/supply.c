@@ -60,7 +60,7 @@ int kist_pages_supply(kist_pages *p, uint64_t addr, const void *data, size_t len
 
     if (page_offset(p, addr) != 0)
         return err_set(KIST_EINVAL, NULL, NULL, addr, "pages are handed in from a border on");
-    if (!p->arena)
+    if (!p->arena.base)
         return err_set(KIST_EINVAL, NULL, NULL, addr, "the device lends its pages itself");
     if (!pages_range_ok(addr, len))
         return pages_out_of_bounds(addr, len);

@@ -296,15 +296,26 @@ TEST(a_device_that_shrinks_is_shorter_from_the_next_fetch_on)
     paged_free(&d);
 }
 
-TEST(an_impossible_size_of_memory_is_no_memory)
+TEST(a_view_of_everything_takes_memory_for_what_is_there)
 {
     struct paged d;
+    kist_device device;
     kist_pages *p;
     kist_slice slice = { 0 };
+    kist_pages_options opt = { .size = sizeof opt, .page_bytes = PAGE, .cache_pages = 4 };
 
-    paged_init(&d, 3 * PAGE, ROOM, PAGE, 1);
-    p = paged_open(&d, PAGED_COPY, 4, 0);
-    must_rc(kist_pages_view(p, 0, (size_t)1 << 60, &slice), KIST_ENOMEM);
+    paged_init(&d, 3 * PAGE + 5, ROOM, PAGE, 1);
+    device = paged_device(&d, PAGED_COPY);
+    must_ok(kist_pages_open(&p, &device, &opt));
+    must_ok(kist_pages_view(p, 7, SIZE_MAX, &slice));
+    must(slice.bytes.len == d.len - 7 && memcmp(slice.bytes.data, d.bytes + 7, d.len - 7) == 0);
+    kist_slice_release(p, &slice);
+    must_rc(kist_pages_view(p, d.len, 1 << 21, &slice), KIST_END);
+    kist_pages_close(p);
+
+    device.length = NULL; /* nobody tells how much there is */
+    must_ok(kist_pages_open(&p, &device, &opt));
+    must_rc(kist_pages_view(p, 0, (size_t)1 << 40, &slice), KIST_ENOMEM);
     must_rc(kist_pages_view(p, 0, SIZE_MAX, &slice), KIST_ENOMEM);
     kist_pages_close(p);
     paged_free(&d);
