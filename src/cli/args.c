@@ -15,6 +15,9 @@
 
 const struct option_spec option_specs[OPT_COUNT] = {
     [OPT_ANY_FS] = { "any-fs", 0, NULL, "accept file systems that are not known to be local" },
+    [OPT_AS] = { "as", 0, "WORD",
+                 "hex, string, or a number: u8, i16_le, u128_be ... (default hex)" },
+    [OPT_BY] = { "by", 0, "WORD", "pread, guarded or mmap: how it is read (default pread)" },
     [OPT_CREATE] = { "create", 0, NULL, "make the store and the bank if they are missing" },
     [OPT_DEADLINE] = { "deadline", 0, "MS",
                        "how long to wait for another writer; -1: for ever (default 10000)" },
@@ -32,6 +35,8 @@ const struct option_spec option_specs[OPT_COUNT] = {
     [OPT_LONG] = { "long", 'l', NULL, "sizes and ages, too" },
     [OPT_MODE] = { "mode", 0, "OCTAL", "permissions of the files made (default 0600)" },
     [OPT_NULL] = { "null", '0', NULL, "end each name with a NUL byte, not a newline" },
+    [OPT_PAGE] = { "page", 0, "SIZE", "bytes of a page: a power of two, 1 to 1G (default 4K)" },
+    [OPT_PAGES] = { "pages", 0, "N", "pages that are cached: a power of two (default 1024)" },
     [OPT_QUIET] = { "quiet", 'q', NULL, "print errors only: no bar, no remarks" },
     [OPT_SEGMENT] = { "segment-bytes", 0, "SIZE",
                       "largest heap file: a power of two, 4K to 1G (default 64M)" },

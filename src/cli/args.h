@@ -8,6 +8,8 @@
 
 enum option {
     OPT_ANY_FS,
+    OPT_AS,
+    OPT_BY,
     OPT_CREATE,
     OPT_DEADLINE,
     OPT_DURABILITY,
@@ -22,6 +24,8 @@ enum option {
     OPT_LONG,
     OPT_MODE,
     OPT_NULL,
+    OPT_PAGE,
+    OPT_PAGES,
     OPT_QUIET,
     OPT_SEGMENT,
     OPT_VERIFY,

@@ -64,6 +64,7 @@ static const struct {
     { KIST_EKEYLEN, STATUS_USAGE, NULL },
     { KIST_EVALUELEN, STATUS_USAGE, NULL },
     { KIST_EBANKNAME, STATUS_USAGE, NULL },
+    { KIST_EBOUNDS, STATUS_USAGE, NULL },
     { KIST_ECORRUPT, STATUS_DAMAGE, "look with 'kist verify', mend with 'kist repair'" },
     { KIST_EFORMAT, STATUS_DAMAGE, NULL },
     { KIST_EFOREIGN, STATUS_DAMAGE, NULL },

@@ -1,7 +1,7 @@
 /*
  * kist, the program: the table of verbs, and the way from argv to one.
  *
- * It uses nothing of the library but <kist/kist.h>. args.c takes the line
+ * It uses nothing of the library but its public headers. args.c takes the line
  * apart, session.c opens and closes, fail.c tells of errors, out.c prints;
  * the verbs themselves are in verbs_data.c, verbs_care.c and files of their names.
  */
@@ -79,6 +79,18 @@ const struct verb verbs[] = {
     { "clear", "STORE BANK", 2, 2, OPENING, verb_clear, "remove all entries of a bank", "" },
     { "drop", "STORE BANK", 2, 2, OPENING, verb_drop, "remove a bank",
       "Banks nested below its name stay.\n" },
+    { "inspect", "STORE [BANK]", 1, 2, COMMON | OPT_BIT(OPT_ANY_FS) | OPT_BIT(OPT_JSON),
+      verb_inspect, "print the records and index blocks of a bank, or of all",
+      "The files are printed as they are, whatever state they are in, and nothing is\n"
+      "changed; 'kist verify' tests their checksums. While a bank is written, what is\n"
+      "being appended may look like bytes that are no record.\n" },
+    { "pages", "FILE [ADDR,...] [COUNT]", 1, 3,
+      COMMON | OPT_BIT(OPT_AS) | OPT_BIT(OPT_BY) | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_PAGE) |
+          OPT_BIT(OPT_PAGES),
+      verb_pages, "read numbers, strings or bytes of any file or disk",
+      "ADDR,... are addresses, decimal, or hexadecimal behind 0x. COUNT says how many\n"
+      "bytes of a dump (256), at most of a string (4096), or how many numbers (1). At the\n"
+      "end it tells what the page cache did.\n" },
     { "help", "[VERB]", 0, 1, COMMON | OPT_BIT(OPT_JSON), verb_help, "tell how it goes", "" },
 };
 

@@ -27,6 +27,10 @@ int verb_load(const struct args *args);
 int verb_copy(const struct args *args);
 int verb_help(const struct args *args);
 
+/* pages.c, inspect.c */
+int verb_pages(const struct args *args);
+int verb_inspect(const struct args *args);
+
 /* main.c: all verbs, in the order that help shows them; the one of that name,
  * or NULL; the name it was perhaps meant to be, or NULL. */
 extern const struct verb verbs[];
