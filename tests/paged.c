@@ -41,7 +41,7 @@ static int64_t copy(void *arg, uint64_t pos, void *buf, size_t len)
     must((uintptr_t)buf % align == 0);
     if (n > 0)
         memcpy(buf, d->bytes + pos, (size_t)n);
-    return n > 0 ? n + (int64_t)d->too_much : n;
+    return n > 0 && d->too_much ? (int64_t)(len + d->too_much) : n;
 }
 
 /* In a piece of memory of its own, as long as it is: what reads beyond it, or
@@ -59,7 +59,7 @@ static int64_t lend(void *arg, uint64_t pos, size_t len, const void **data)
     memcpy(memory + d->misaligned, d->bytes + pos, (size_t)n);
     d->lent++;
     *data = memory + d->misaligned;
-    return n + (int64_t)d->too_much;
+    return d->too_much ? (int64_t)(len + d->too_much) : n;
 }
 
 static void give_back(void *arg, uint64_t pos, const void *data)

@@ -120,4 +120,21 @@ run inspect hurt b
 status 4
 check grep -q 'ends too early' io/err
 
+t random bytes in the files lead to no crash and no endless output
+n=0
+while [ $n -lt 60 ]; do
+    rm -rf hurt
+    cp -r s hurt
+    for f in hurt/b/kist.heap.1 hurt/b/kist.index.*; do
+        head -c 8 /dev/urandom | dd of="$f" bs=1 seek=$((n * 8)) conv=notrunc 2>/dev/null
+        head -c 3 /dev/urandom | dd of="$f" bs=1 seek=$((2048 + n)) conv=notrunc 2>/dev/null
+    done
+    call="kist inspect, case $n"
+    timeout 20 "$KIST" inspect hurt b >io/out 2>io/err
+    got=$?
+    check [ "$got" -eq 0 -o "$got" -eq 4 ]
+    check [ "$(wc -c <io/out)" -lt 2000000 ]
+    n=$((n + 1))
+done
+
 finish
