@@ -103,7 +103,8 @@ enum kist_device_kind {
                                 file cut short is its end, a medium that
                                 fails is -EIO; never a signal                */
     KIST_DEVICE_MMAP = 3,    /* hand out memory of the map, uncopied; fastest.
-                                Unguarded: see "Signals" above               */
+                                Unguarded: see "Signals" above. What is
+                                cached, or held, changes with the file       */
 };
 
 /*
@@ -127,9 +128,9 @@ KIST_API KIST_NODISCARD int kist_device_open(kist_device *out, int fd, uint32_t 
 
 /*
  * The device that consists of `len` bytes of memory. They stay the caller's,
- * are not copied where they are aligned to 16 bytes, and must not change
- * while pages of them are cached, but by a writer. It can be written if
- * `writable`, and does not grow: writing behind its end is -ENOSPC.
+ * and must not change while they are cached, but by a writer. Where they are
+ * aligned to 16 bytes and not `writable` they are lent, else copied. The
+ * device does not grow: writing behind its end is -ENOSPC.
  *
  * Returns    KIST_OK or KIST_ENOMEM
  * Owner      the caller; kist_device_close()
@@ -222,8 +223,8 @@ KIST_API uint64_t kist_pages_calls(const kist_pages *pages, uint64_t addr, uint6
 
 /* ---- slices ----------------------------------------------------------- */
 
-/* Bytes of the device, held: they stay as they are until the slice is
- * released. Start from {0}; a released slice is zeroed.                     */
+/* Bytes of the device, held: they stay as they are (but see KIST_DEVICE_MMAP)
+ * until the slice is released. Start from {0}; a released slice is zeroed.  */
 typedef struct kist_slice {
     uint64_t addr; /* of the first byte                                      */
     kist_bytes bytes;

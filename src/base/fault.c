@@ -23,6 +23,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Where this thread goes on; NULL: no copy is under way. Initial-exec: a
@@ -117,7 +118,7 @@ static int note_before(const struct sigaction *now)
         atomic_store_explicit(&top->spent, false, memory_order_relaxed);
         return 0;
     }
-    b = os_alloc(sizeof *b);
+    b = calloc(1, sizeof *b); /* we are behind the table already */
     if (!b)
         return -ENOMEM;
     b->action = *now;

@@ -25,7 +25,7 @@ struct backing {
     uint8_t *memory;
     uint64_t memory_len;
 
-    os_mutex lock; /* who lets the map grow */
+    os_mutex lock; /* who lets the map grow; memory that can be written */
     struct map maps[MAPS_MAX];
     _Atomic uint32_t newest;
     _Atomic uint64_t len;
@@ -191,29 +191,36 @@ static int64_t memory_lend(void *arg, uint64_t pos, size_t len, const void **dat
     return (int64_t)(b->memory_len - pos < len ? b->memory_len - pos : len);
 }
 
+/* Under the lock, since another thread may be writing. */
 static int64_t memory_read(void *arg, uint64_t pos, void *buf, size_t len)
 {
+    struct backing *b = arg;
     const void *data;
     int64_t n = memory_lend(arg, pos, len, &data);
 
-    if (n > 0)
+    if (n > 0) {
+        os_mutex_lock(&b->lock);
         memcpy(buf, data, (size_t)n);
+        os_mutex_unlock(&b->lock);
+    }
     return n;
 }
 
 static int memory_writev(void *arg, uint64_t pos, const kist_bytes *pieces, size_t n)
 {
-    const struct backing *b = arg;
+    struct backing *b = arg;
     uint64_t total = 0;
 
     for (size_t i = 0; i < n; i++)
         total += pieces[i].len;
     if (pos > b->memory_len || total > b->memory_len - pos)
         return -ENOSPC;
+    os_mutex_lock(&b->lock);
     for (size_t i = 0; i < n; i++) {
         memcpy(b->memory + pos, pieces[i].data, pieces[i].len);
         pos += pieces[i].len;
     }
+    os_mutex_unlock(&b->lock);
     return 0;
 }
 
@@ -245,6 +252,7 @@ static int backing_new(kist_device *out, struct backing **b)
 
 int kist_device_memory(kist_device *out, void *data, uint64_t len, bool writable)
 {
+    bool lends = (uintptr_t)data % 16 == 0 && !writable;
     struct backing *b;
     int rc = backing_new(out, &b);
 
@@ -256,8 +264,8 @@ int kist_device_memory(kist_device *out, void *data, uint64_t len, bool writable
     *out = (kist_device){
         .size = sizeof *out,
         .arg = b,
-        .map = (uintptr_t)data % 16 == 0 ? NULL : memory_read,
-        .lend = (uintptr_t)data % 16 == 0 ? memory_lend : NULL,
+        .map = lends ? NULL : memory_read,
+        .lend = lends ? memory_lend : NULL,
         .writev = writable ? memory_writev : NULL,
         .sync = writable ? memory_sync : NULL,
         .length = memory_length,

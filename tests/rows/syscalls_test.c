@@ -9,6 +9,8 @@
 #include "base/os.h"
 #include "support.h"
 
+#include <kist/pages.h>
+
 #include <errno.h>
 #include <stdio.h>
 #include <sys/syscall.h>
@@ -107,6 +109,30 @@ static void read_everything(kist_bank *bank)
     must_ok(kist_verify(bank, &report, NULL, NULL));
 }
 
+/* The page cache over an open file: each kind of device, read and written, and
+ * cut short behind a guard. */
+static void page_calls(int fd)
+{
+    for (uint32_t kind = KIST_DEVICE_PREAD; kind <= KIST_DEVICE_MMAP; kind++) {
+        kist_writer_options opt = { .size = sizeof opt, .flags = KIST_WRITER_SYNC };
+        kist_device device;
+        kist_pages *pages;
+        kist_writer *writer;
+        uint64_t v = 0;
+
+        must_ok(kist_device_open(&device, fd, kind));
+        must_ok(kist_pages_open(&pages, &device, NULL));
+        must_ok(kist_writer_open(&writer, pages, &opt));
+        must_ok(kist_writer_set_u64_le(writer, 100000, kind));
+        must_ok(kist_writer_commit(writer));
+        must_ok(kist_pages_get_u64_le(pages, 100000, &v));
+        must(v == kind);
+        kist_writer_close(writer);
+        kist_pages_close(pages);
+        kist_device_close(&device);
+    }
+}
+
 /* Some of everything that kist does, but for its sync thread. */
 static void every_call(const char *dir)
 {
@@ -166,12 +192,16 @@ static void warm_calls(const char *dir)
 static bool in_the_child(void)
 {
     const char *dir = getenv(child_variable);
+    FILE *file;
 
     if (!dir)
         return false;
+    file = tmpfile();
+    must(file != NULL);
     mark_the_table();
     mark(BEGIN);
     every_call(dir);
+    page_calls(fileno(file));
     mark(END);
     unmark_the_table();
     warm_calls(dir);

@@ -386,7 +386,36 @@ static int loop_device(const char *dir, char *name, size_t cap)
     return open(name, O_RDWR | O_CLOEXEC);
 }
 
-TEST(a_block_device_is_read_by_every_kind_of_device_and_o_direct)
+/* By a writer with syncs; what arrives is in the file below. Nothing is written
+ * behind the end of a device that cannot grow. */
+static void write_to(int loop, int fd, uint64_t size)
+{
+    kist_writer_options opt = { .size = sizeof opt, .flags = KIST_WRITER_SYNC };
+    unsigned char got[8];
+    kist_device device;
+    kist_pages *p;
+    kist_writer *w;
+    int rc;
+
+    must_ok(kist_device_open(&device, loop, KIST_DEVICE_PREAD));
+    p = open_over(&device, 4096);
+    must_ok(kist_writer_open(&w, p, &opt));
+    for (uint64_t addr = 3; addr + 8 <= size; addr += 1000)
+        must_ok(kist_writer_set_u64_be(w, addr, addr));
+    must_ok(kist_writer_commit(w));
+    for (uint64_t addr = 3; addr + 8 <= size; addr += 1000) {
+        must(pread(fd, got, 8, (off_t)addr) == 8);
+        must(got[7] == (addr & 255) && got[6] == (addr >> 8 & 255) && got[0] == 0);
+    }
+    must_ok(kist_writer_set_u8(w, size, 1));
+    rc = kist_writer_commit(w);
+    must(rc == KIST_EFULL || rc == KIST_EFILESIZE);
+    kist_writer_close(w);
+    kist_pages_close(p);
+    kist_device_close(&device);
+}
+
+TEST(a_block_device_is_read_and_written_by_every_kind_of_device_and_o_direct)
 {
     char *dir = tmp_dir(TMP_DISK), name[64], *command = NULL;
     enum { SIZE = 48 * 1024 };
@@ -417,6 +446,7 @@ TEST(a_block_device_is_read_by_every_kind_of_device_and_o_direct)
             kist_pages_close(p);
             kist_device_close(&device);
         }
+    write_to(loop, fd, SIZE);
     (void)close(direct);
     (void)close(loop);
     (void)close(fd);

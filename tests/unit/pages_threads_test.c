@@ -142,3 +142,71 @@ TEST(reading_ahead_in_many_threads_takes_no_stale_pages)
     run_over(64, 8);
     run_over(8, 4);
 }
+
+/* ---- one writer ------------------------------------------------------- */
+
+enum { SPREAD = 40, NUMBERS = 200 };
+
+struct setter {
+    kist_writer *writer;
+    kist_pages *pages;
+    uint64_t number;
+};
+
+/* Each thread has words of its own, side by side with those of the others. */
+static void *set_and_get(void *arg)
+{
+    const struct setter *s = arg;
+    struct rng rng = { mix(test_seed(), s->number) };
+    uint64_t last[NUMBERS] = { 0 };
+
+    for (uint64_t n = test_scaled(20000); n > 0; n--) {
+        uint64_t i = rng_below(&rng, NUMBERS), addr = (i * SPREAD) + s->number * 6, v = 0, w = 0;
+
+        if (rng_below(&rng, 3) == 0) {
+            v = n & 0xFFFFFFFF;
+            must_ok(kist_writer_set_u32_le(s->writer, addr, (uint32_t)v));
+            last[i] = v;
+        } else {
+            uint32_t got = 0;
+
+            must_ok(kist_writer_get_u32_le(s->writer, addr, &got));
+            must(got == last[i]);
+            must_ok(kist_pages_get_u64_le(s->pages, addr, &w)); /* some version of it */
+        }
+        if (rng_below(&rng, 500) == 0)
+            must_ok(rng_below(&rng, 2) ? kist_writer_commit(s->writer)
+                                       : kist_writer_persist(s->writer, addr, 1000));
+    }
+    return NULL;
+}
+
+TEST(threads_share_a_writer_and_each_sees_what_it_has_set)
+{
+    static _Alignas(16) unsigned char memory[NUMBERS * SPREAD + 64];
+    kist_device device;
+    kist_pages_options opt = {
+        .size = sizeof opt, .flags = KIST_PAGES_THREADS, .page_bytes = 256, .cache_pages = 16
+    };
+    kist_writer_options wopt = { .size = sizeof wopt,
+                                 .flags = KIST_WRITER_SPILL,
+                                 .pending_pages = 8 };
+    struct setter setters[THREADS];
+    pthread_t threads[THREADS];
+    kist_pages *p;
+    kist_writer *w;
+
+    must_ok(kist_device_memory(&device, memory, sizeof memory, true));
+    must_ok(kist_pages_open(&p, &device, &opt));
+    must_ok(kist_writer_open(&w, p, &wopt));
+    for (uint64_t i = 0; i < THREADS; i++) {
+        setters[i] = (struct setter){ w, p, i };
+        must(pthread_create(&threads[i], NULL, set_and_get, &setters[i]) == 0);
+    }
+    for (uint64_t i = 0; i < THREADS; i++)
+        must(pthread_join(threads[i], NULL) == 0);
+    must_ok(kist_writer_commit(w));
+    kist_writer_close(w);
+    kist_pages_close(p);
+    kist_device_close(&device);
+}
