@@ -15,8 +15,10 @@
 
 /* ---- handing in ------------------------------------------------------- */
 
-/* One page, `len` bytes of it. One that is there stays. */
-static int take_page(kist_pages *p, uint64_t number, const void *data, size_t len, uint64_t ticket)
+/* One page, `len` bytes of it. One that is there stays. `wanted`: it counts as
+ * used already. */
+static int take_page(kist_pages *p, uint64_t number, const void *data, size_t len, uint64_t ticket,
+                     bool wanted)
 {
     uint64_t set = set_of(p, number);
     struct stripe *stripe = set_lock(p, set);
@@ -24,7 +26,7 @@ static int take_page(kist_pages *p, uint64_t number, const void *data, size_t le
     int rc = p->changed[set] > ticket ? KIST_CHANGED : KIST_OK;
 
     if (rc == KIST_OK && !frame_find(p, number)) {
-        f = frame_make_room(p, number, true);
+        f = frame_make_room(p, number, wanted);
         rc = f ? KIST_OK : KIST_EBUSY;
     }
     if (f) {
@@ -36,14 +38,15 @@ static int take_page(kist_pages *p, uint64_t number, const void *data, size_t le
 }
 
 /* `len` bytes from a page's border on; at least one page, though it be empty. */
-static int take_pages(kist_pages *p, uint64_t number, const void *data, size_t len, uint64_t ticket)
+static int take_pages(kist_pages *p, uint64_t number, const void *data, size_t len, uint64_t ticket,
+                      bool wanted)
 {
     const uint8_t *from = data;
     int first = KIST_OK;
 
     do {
         size_t n = len < page_bytes(p) ? len : page_bytes(p);
-        int rc = take_page(p, number, from, n, ticket);
+        int rc = take_page(p, number, from, n, ticket, wanted);
 
         if (first == KIST_OK)
             first = rc;
@@ -64,7 +67,7 @@ int kist_pages_supply(kist_pages *p, uint64_t addr, const void *data, size_t len
         return err_set(KIST_EINVAL, NULL, NULL, addr, "the device lends its pages itself");
     if (!pages_range_ok(addr, len))
         return pages_out_of_bounds(addr, len);
-    rc = take_pages(p, page_of(p, addr), data, len, ticket);
+    rc = take_pages(p, page_of(p, addr), data, len, ticket, true);
     if (rc == KIST_EBUSY)
         return err_set(rc, NULL, NULL, addr, "slices hold every place that a page could have");
     return rc;
@@ -124,7 +127,7 @@ static void fetch_ahead(kist_pages *p, uint64_t number, uint64_t ticket)
     if (device_fetch(p, page_pos(p, number), len, page_align_up(p, p->ahead_buf), &data, &got) !=
         KIST_OK)
         return;
-    (void)take_pages(p, number, data, got, ticket);
+    (void)take_pages(p, number, data, got, ticket, false); /* a scan's pages are the first to go */
     number += (got + page_bytes(p) - 1) >> p->head.shift;
     atomic_store_explicit(&p->expected, number, memory_order_relaxed); /* a hint */
 }

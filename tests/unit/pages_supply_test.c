@@ -205,6 +205,31 @@ TEST(pages_missed_one_behind_the_other_are_read_ahead_in_one_call)
     paged_free(&d);
 }
 
+/* What is used now and again survives a scan that reads ahead, too: four pages,
+ * at every 60th of the scan, where 88 fit. */
+TEST(a_scan_that_reads_ahead_leaves_what_is_used_alone)
+{
+    struct paged d;
+    kist_pages *p;
+    uint8_t v = 0;
+    uint64_t asked = 0, there = 0;
+
+    paged_init(&d, 8000 * PAGE, ROOM, PAGE, 1);
+    p = open_ahead(&d, PAGED_COPY, 4);
+    for (uint64_t page = 100; page < 8000; page++) {
+        must_ok(kist_pages_get_u8(p, page * PAGE, &v));
+        for (uint64_t used = 0; page % 60 == 0 && used < 4; used++) {
+            asked++;
+            there += kist_pages_is_cached(p, used * PAGE);
+            must_ok(kist_pages_get_u8(p, used * PAGE, &v));
+            must_ok(kist_pages_get_u8(p, used * PAGE, &v));
+        }
+    }
+    must(there * 10 > asked * 9);
+    kist_pages_close(p);
+    paged_free(&d);
+}
+
 TEST(reading_ahead_that_fails_is_no_error)
 {
     struct paged d;
