@@ -127,14 +127,14 @@ static bool frame_was_used(kist_pages *p, struct frame *f)
     return used;
 }
 
-/* Once around clears what was used; in the second round somebody is found,
- * unless all are pinned. */
+/* No frame of the set is empty. Once around clears what was used; in the second
+ * round somebody is found, unless all are pinned. */
 static struct frame *clock_choose(kist_pages *p, uint64_t set)
 {
     for (uint32_t step = 0; step < 2 * p->ways; step++) {
         struct frame *f = &p->frames[set * p->ways + p->hand[set]];
 
-        if (f->pins == 0 && (!f->data || !frame_was_used(p, f)))
+        if (f->pins == 0 && !frame_was_used(p, f))
             return f;
         p->hand[set] = (uint8_t)((p->hand[set] + 1) % p->ways);
     }
