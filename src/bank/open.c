@@ -431,11 +431,14 @@ static int start_rebuild(struct core *c, int dir, bool have_live)
     };
 
     /* In the place where it was written, and not whole any more, behind a sync
-     * of one who died: that sync failed, and the kernel gave up its pages. */
+     * of one who died: that sync failed, and the kernel gave up its pages. Noted
+     * at once, for who comes next should this rebuild be killed. */
     if (how.known_tail != 0 && shm_peek(&c->live->syncing) != 0 &&
         shm_peek(&c->live->retired) == 0) {
         how.poison = EIO;
         how.known_tail = 0;
+        if (c->writable)
+            shm_publish(&c->live->poison, EIO);
     }
     return rebuild(c->bank, &how);
 }

@@ -170,6 +170,15 @@ static int write_again(const struct part *p, int fd, uint64_t from)
     return os_write_all(fd, p->segment->base + at, (size_t)(p->until - at), at);
 }
 
+/* ⚑ The kernel tells of it once. Whoever goes on by the old live, or begins the
+ * rebuild again, has to know. */
+static int sync_failed_here(const struct rebuild *how, int rc)
+{
+    if (!how->core || !how->core->live || !how->core->writable)
+        return rc;
+    return sync_failed(how->core, rc);
+}
+
 /* ⚑ What was taken over and is not known to be durable is synced before the
  * first write: else unsynced bytes would pass for durable. */
 static int sync_parts(struct heap_survey *v, const struct rebuild *how)
@@ -189,6 +198,8 @@ static int sync_parts(struct heap_survey *v, const struct rebuild *how)
         rc = write_again(&v->part[i], fd, how->again_from);
         if (rc == 0)
             rc = os_fdatasync(fd);
+        if (rc < 0)
+            rc = sync_failed_here(how, rc);
         (void)os_close(fd);
     }
     return rc;

@@ -328,6 +328,43 @@ TEST(records_lost_in_a_sync_that_died_are_not_forgotten_when_opening)
     end();
 }
 
+static void die_when_retired(uint64_t index)
+{
+    const struct log_event *e = log_event(story.log, index);
+
+    if (e->kind == LOG_STORE && e->off == offsetof(struct live, retired) &&
+        strcmp(log_node_name(story.log, e->node, index), "kist.live") == 0)
+        (void)kill(getpid(), SIGKILL);
+}
+
+static int64_t act_join_killed(struct work *w, int64_t arg)
+{
+    record_after = die_when_retired;
+    return act_join(w, arg);
+}
+
+/* And who opens the bank is killed while it makes it anew. */
+TEST(records_lost_in_a_sync_that_died_are_not_forgotten_by_a_killed_rebuild)
+{
+    struct actor third;
+
+    begin();
+    actor_must(&story.b, act_leave, 0, KIST_OK);
+    actor_must(&story.a, act_sync, 0, KIST_OK);
+    actor_must(&story.a, act_put, 5, KIST_OK);
+    *story.fault = (struct faulty){ .heap_only = true, .revert = true };
+    must(actor_do(&story.a, act_sync, 0) == ACTOR_DIED);
+    third = actor_start(&story.w);
+    must(actor_do(&third, act_join_killed, 0) == ACTOR_DIED);
+    actor_must(&story.b, act_join, 0, KIST_OK);
+    actor_must(&story.b, act_put, 1, KIST_EPOISON);
+    actor_must(&story.b, act_sync, 0, KIST_EPOISON);
+    actor_must(&story.b, act_repair, 0, KIST_OK);
+    actor_must(&story.b, act_put, 1, KIST_OK);
+    actor_must(&story.b, act_sync, 0, KIST_OK);
+    end();
+}
+
 /* And by a repair, which reads all records and makes them durable. */
 TEST(a_syncing_word_left_by_a_dead_seat_is_found_by_a_repair)
 {
@@ -338,6 +375,31 @@ TEST(a_syncing_word_left_by_a_dead_seat_is_found_by_a_repair)
     in_child(durable_body, NULL);
     actor_must(&story.b, act_check, 0, 0);
     end();
+}
+
+/* A repair's own sync fails, and life goes on as before it. */
+static bool repair_fails_at(int32_t sync)
+{
+    int64_t rc;
+
+    begin();
+    *story.fault = (struct faulty){ .fail_at = sync, .die_after = -1, .heap_only = true };
+    rc = actor_do(&story.a, act_repair, 0);
+    forget_last();
+    must(rc == KIST_OK || story.fault->failed);
+    if (rc != KIST_OK)
+        next_sync_is_no_lie();
+    end();
+    return rc != KIST_OK;
+}
+
+TEST(a_sync_that_fails_in_a_repair_is_a_failed_fsync)
+{
+    int32_t sync = 0;
+
+    while (repair_fails_at(sync))
+        sync++;
+    must(sync > 1);
 }
 
 /* ---- waiting for another one's sync ----------------------------------- */
