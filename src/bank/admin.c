@@ -94,7 +94,14 @@ static int lock_if_used(struct core *c, int dir, bool have_live, int32_t ms, uin
                         "everywhere first",
                         c->bank->name);
     rc = core_sit_down(c);
-    return rc < 0 ? rc : lock_take_as_is(c, ms, dead);
+    if (rc == KIST_OK)
+        rc = lock_take_as_is(c, ms, dead);
+    if (rc == KIST_OK && shm_peek(&c->live->retired) != 0) { /* it was dropped meanwhile */
+        lock_leave(c);
+        rc = KIST_EGONE;
+    }
+    return rc != KIST_EGONE ? rc : bank_err(c->bank, rc, NULL, ERR_NOWHERE,
+                                            "bank '%s' was dropped", c->bank->name);
 }
 
 int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how)

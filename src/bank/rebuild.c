@@ -460,13 +460,27 @@ static int rebuild_private(struct heap_survey *v, struct core *c, struct state *
     return KIST_OK;
 }
 
+/* ⚑ Dropped while we waited for a lock, and perhaps made anew: then the files
+ * are another bank's. From here on nobody can: who would has to open it, or
+ * needs the lock word. */
+static int is_still_there(struct bank *b)
+{
+    int rc = bank_read_settings(b);
+
+    return rc != KIST_ENOBANK ? rc : bank_err(b, KIST_EGONE, NULL, ERR_NOWHERE,
+                                              "bank '%s' was dropped", b->name);
+}
+
 int rebuild(struct bank *b, const struct rebuild *how)
 {
     struct made m = { .live_fd = -1, .segment_fd = -1 };
     struct heap_survey v;
     struct state s = { 0 };
-    int rc = survey_heap(&v, b, how);
+    int rc = is_still_there(b);
 
+    if (rc < 0)
+        return rc;
+    rc = survey_heap(&v, b, how);
     if (rc == KIST_OK) {
         s.visible = v.sequence == 0 ? 0
                                     : ((v.sequence >> SEQUENCE_GAP_LG) + 1) << SEQUENCE_GAP_LG;

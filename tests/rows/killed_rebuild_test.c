@@ -4,6 +4,7 @@
  * meanwhile, and for a later rebuild of the same heap. The killing is done at
  * each system call that changes a file, and at each store into kist.live.
  */
+#include "bank/core.h"
 #include "base/os.h"
 #include "seam/actor.h"
 #include "seam/check.h"
@@ -25,6 +26,11 @@ static const struct plan small = {
  * a put seldom needs another one. */
 static const struct plan splitting = {
     "splitting", { "bank", 65536, KIST_DURABILITY_NONE, KIST_VERIFY_ALWAYS }, 1000, 30, 0, 0, NULL, 0
+};
+
+/* A nested bank's directory stays when it is dropped. */
+static const struct plan nested = {
+    "nested", { "in/bank", 4096, KIST_DURABILITY_NONE, KIST_VERIFY_ALWAYS }, 20, 300, 0, 0, NULL, 0
 };
 
 static uint64_t cases;
@@ -382,6 +388,116 @@ TEST(whoever_writes_meanwhile_waits_also_when_the_index_is_damaged)
 {
     write_while_it_rebuilds(false);
     write_while_it_rebuilds(true);
+}
+
+/* ---- a repair that waits for a drop ----------------------------------- */
+
+static void stop_when_locked(uint64_t index)
+{
+    const struct log_event *e = log_event(story.log, index);
+
+    if (e->kind == LOG_STORE && e->off == offsetof(struct live, lock) &&
+        strcmp(log_node_name(story.log, e->node, index), "kist.live") == 0) {
+        record_after = NULL;
+        actor_stop_self();
+    }
+}
+
+/* Stops when it has the bank's lock; the bank that it makes then is another one. */
+static int64_t act_drop_and_make(struct work *w, int64_t arg)
+{
+    kist_bank_options opt = { .size = sizeof opt, .flags = KIST_BANK_CREATE };
+    int rc;
+
+    (void)arg;
+    record_after = stop_when_locked;
+    rc = kist_bank_drop(w->store, w->made.name);
+    (void)kist_bank_close(w->bank);
+    w->bank = NULL;
+    if (rc == KIST_OK)
+        rc = kist_bank_open(&w->bank, w->store, w->made.name, &opt);
+    if (rc == KIST_OK)
+        rc = kist_put(w->bank, text("new"), text("bank"));
+    return rc;
+}
+
+static int64_t act_holds_new(struct work *w, int64_t arg)
+{
+    (void)arg;
+    must_hold(w->bank, "new", "bank");
+    put_text(w->bank, "more", "of it");
+    must_hold(w->bank, "more", "of it");
+    must(count_of(w->bank) == 2);
+    must_verify(w->bank);
+    return 0;
+}
+
+static int wait_told(uint32_t *word, uint32_t while_is, int timeout_ms)
+{
+    os_seam.wait = os_real_wait;
+    actor_stop_self();
+    return os_real_wait(word, while_is, timeout_ms);
+}
+
+static int64_t act_repair_waiting(struct work *w, int64_t arg)
+{
+    (void)arg;
+    os_seam.wait = wait_told;
+    return work_repair(w);
+}
+
+TEST(a_repair_that_waited_for_a_drop_leaves_the_next_bank_of_that_name_alone)
+{
+    begin(&nested, USED, A_WRITER);
+    actor_tell(&story.b, act_drop_and_make, 0);
+    must(actor_hear(&story.b) == ACTOR_STOPPED);
+    actor_tell(&story.a, act_repair_waiting, 0);
+    must(actor_hear(&story.a) == ACTOR_STOPPED);
+    actor_continue(&story.b);
+    actor_rc(__FILE__, __LINE__, "drop", actor_hear(&story.b), KIST_OK);
+    actor_continue(&story.a);
+    actor_rc(__FILE__, __LINE__, "repair", actor_hear(&story.a), KIST_EGONE);
+    actor_must(&story.b, act_holds_new, 0, 0);
+    end();
+    cases++;
+}
+
+static int lock_told(int fd, enum os_lock_kind kind, uint64_t from, uint64_t len, bool wait)
+{
+    if (kind == OS_LOCK_EXCLUSIVE && from == SEAT_RECOVERY) {
+        os_seam.lock = os_real_lock;
+        actor_stop_self();
+    }
+    return os_real_lock(fd, kind, from, len, wait);
+}
+
+static int64_t act_join_waiting(struct work *w, int64_t arg)
+{
+    os_seam.lock = lock_told;
+    return act_join(w, arg);
+}
+
+/* It knows the bank by what it read before it had the recovery lock. */
+TEST(an_open_that_waited_for_a_drop_leaves_the_next_bank_of_that_name_alone)
+{
+    int64_t rc;
+
+    begin(&nested, USED, A_WRITER);
+    actor_must(&story.a, act_close_bank, 0, KIST_OK);
+    actor_tell(&story.a, act_join_waiting, 0);
+    must(actor_hear(&story.a) == ACTOR_STOPPED);
+    actor_tell(&story.b, act_drop_and_make, 0);
+    must(actor_hear(&story.b) == ACTOR_STOPPED);
+    actor_continue(&story.b);
+    actor_rc(__FILE__, __LINE__, "drop", actor_hear(&story.b), KIST_OK);
+    actor_must(&story.b, act_close_bank, 0, KIST_OK);
+    actor_continue(&story.a);
+    rc = actor_hear(&story.a);
+    actor_rc(__FILE__, __LINE__, "join", rc, KIST_ENOBANK);
+    actor_must(&story.b, act_join, 0, KIST_OK);
+    actor_must(&story.b, act_holds_new, 0, 0);
+    end();
+    cases++;
 }
 
 /* ---- a repair that fails ---------------------------------------------- */
