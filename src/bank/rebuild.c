@@ -337,11 +337,12 @@ static int retire_old(struct core *c)
 
     if (!c || !c->live || !c->writable)
         return 0;
-    live_retire(c->live);
     fd = bank_open_file(c->bank, LIVE_FILE, OS_READ | OS_WRITE);
-    rc = fd < 0 ? fd : os_fdatasync(fd);
-    if (fd >= 0)
-        (void)os_close(fd);
+    if (fd < 0) /* then nothing has happened yet */
+        return fd;
+    live_retire(c->live);
+    rc = os_fdatasync(fd);
+    (void)os_close(fd);
     return rc;
 }
 

@@ -212,6 +212,37 @@ TEST(puts_that_could_not_make_the_next_segment_poison_nothing)
     try_each_open(&none, act_puts);
 }
 
+/* ---- repairing -------------------------------------------------------- */
+
+static int64_t act_repair_and_put(struct work *w, int64_t nth)
+{
+    int64_t rc;
+
+    fail_opens(nth, false, -EMFILE);
+    rc = work_repair(w);
+    if (rc == -EMFILE)
+        rc = work_put(w, 5) == KIST_OK ? rc : 1;
+    opens_go_well();
+    return rc;
+}
+
+/* A repair that found no descriptor has changed nothing: whoever has the bank
+ * open needs none either. */
+TEST(a_repair_that_found_no_descriptor_leaves_the_bank_as_it_was)
+{
+    int64_t rc = -EMFILE;
+
+    for (int64_t nth = 1; rc != KIST_OK; nth++) {
+        test_case = (uint64_t)nth;
+        begin(&none);
+        rc = actor_do(&story.a, act_repair_and_put, nth);
+        must(rc == KIST_OK || rc == -EMFILE);
+        actor_must(&story.a, act_check, 0, 0);
+        end();
+    }
+    must(test_case > 10);
+}
+
 /* ---- closing ---------------------------------------------------------- */
 
 static int64_t act_close_bank(struct work *w, int64_t arg)
