@@ -27,12 +27,19 @@ static struct {
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void on_thread_exit(void *cell)
+static void cell_free(struct thread *t)
 {
-    struct thread *t = cell;
-
     atomic_store_explicit(&t->epoch, 0, memory_order_release);
     atomic_store_explicit(&t->used, 0, memory_order_release);
+}
+
+/* ⚑ The cell is another thread's from here on; destructors that come later get
+ * one of their own, for which this is called again. */
+static void on_thread_exit(void *cell)
+{
+    thread_depth = 0;
+    thread_cell = NULL;
+    cell_free(cell);
 }
 
 void thread_hold_forks(void)
@@ -59,7 +66,7 @@ static void on_fork_child(void)
     os_mutex_init(&all.lock);
     for (struct thread *t = atomic_load(&all.cells); t; t = t->next)
         if (t != thread_cell)
-            on_thread_exit(t);
+            cell_free(t);
     atomic_store(&all.must_fence, os_barrier() < 0);
     for (struct guarded *g = all.guarded; g; g = g->next) {
         (void)os_close(g->fd);
@@ -107,7 +114,7 @@ struct thread *thread_self(void)
         (void)pthread_once(&once, start);
         thread_cell = all.works ? cell_take() : NULL;
         if (thread_cell && pthread_setspecific(all.key, thread_cell) != 0) {
-            on_thread_exit(thread_cell); /* nobody would, later */
+            cell_free(thread_cell); /* nobody would, later */
             thread_cell = NULL;
         }
     }

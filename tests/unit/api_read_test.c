@@ -114,6 +114,42 @@ TEST(a_section_belongs_to_its_thread_and_ends_with_it)
     fixture_close(&f);
 }
 
+static pthread_key_t made_later;
+
+/* kist's own has been called before: this thread's section has ended. */
+static void read_at_exit(void *bank)
+{
+    kist_bytes value;
+
+    must_rc(kist_get(bank, text("k"), &value), KIST_ESECTION);
+    must_ok(kist_read_begin());
+    must_ok(kist_get(bank, text("k"), &value));
+    must_ok(kist_clear(bank));
+    must_ok(kist_compact(bank, NULL, NULL));
+    must(is_text(value, "v"));
+    kist_read_end();
+    must_ok(kist_read_begin()); /* which the thread leaves open */
+}
+
+static void *exit_reading(void *bank)
+{
+    must(pthread_setspecific(made_later, bank) == 0);
+    return leave_in_section(bank);
+}
+
+TEST(a_destructor_of_a_thread_may_read)
+{
+    struct fixture f = fixture_open();
+
+    must(pthread_key_create(&made_later, read_at_exit) == 0);
+    for (int i = 0; i < 20; i++) {
+        put_text(f.bank, "k", "v");
+        in_thread(exit_reading, f.bank);
+    }
+    must(pthread_key_delete(made_later) == 0);
+    fixture_close(&f);
+}
+
 TEST(a_missing_key_leaves_the_output_alone)
 {
     struct fixture f = fixture_open();
