@@ -127,7 +127,7 @@ int bank_repair(struct bank *b, int32_t deadline_ms, const struct rebuild *how)
         rc = lock_if_used(c, dir, have_live, deadline_ms, &dead);
     if (rc == KIST_OK) {
         mine.dir = dir;
-        mine.core = have_live ? c : NULL;
+        mine.core = c; /* a live of no use is retired too: readers may watch it */
         mine.known_tail = have_live ? core_known_tail(c, dir) : 0;
         mine.again_from = have_live ? core_again_from(c->live) : PLACE_END;
         rc = rebuild(b, &mine);

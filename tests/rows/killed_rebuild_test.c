@@ -390,6 +390,41 @@ TEST(whoever_writes_meanwhile_waits_also_when_the_index_is_damaged)
     write_while_it_rebuilds(true);
 }
 
+/* ---- a reader whose kist.live was of no use --------------------------- */
+
+static void damage_live(void)
+{
+    char *path = path_join(story.root, "store/bank/kist.live");
+    FILE *f = fopen(path, "r+");
+
+    must(f && fwrite("damaged!", 8, 1, f) == 1 && fclose(f) == 0);
+    free(path);
+}
+
+static void reader_follows(actor_fn what)
+{
+    begin(&small, USED, NOBODY);
+    damage_live();
+    story.b = actor_start(&story.w);
+    actor_must(&story.b, act_join, 1, KIST_OK);
+    actor_must(&story.b, act_check, 0, 0);
+    if (what)
+        actor_must(&story.a, what, 0, KIST_OK);
+    actor_must(&story.a, act_leave, 0, 0);
+    actor_must(&story.a, act_join, 0, KIST_OK);
+    actor_must(&story.a, act_put, 3, KIST_OK);
+    actor_must(&story.b, act_check, 0, 0);
+    end();
+    cases++;
+}
+
+/* It reads by an index of its own until the bank is made anew. */
+TEST(a_reader_beside_a_damaged_live_reads_what_is_written_later)
+{
+    reader_follows(NULL);
+    reader_follows(act_repair);
+}
+
 /* ---- a repair that waits for a drop ----------------------------------- */
 
 static void stop_when_locked(uint64_t index)
