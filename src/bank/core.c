@@ -427,6 +427,30 @@ static int handle_check(const kist_bank *h)
     return KIST_OK;
 }
 
+/* A private one that found no live: nothing tells it of another, so each call
+ * looks whether there is one by now. */
+static bool has_no_watch(const struct core *c)
+{
+    return c->is_private && !c->watch_map.base;
+}
+
+static bool has_live_now(const struct bank *b)
+{
+    int fd = bank_open_file(b, LIVE_FILE, OS_READ);
+    struct os_stat st;
+    bool has = fd >= 0 && os_stat(fd, &st) == 0 && st.size >= LIVE_BYTES;
+
+    if (fd >= 0)
+        (void)os_close(fd);
+    return has;
+}
+
+static bool is_up_to_date(const struct core *c)
+{
+    return shm_peek(c->retired) == c->retired_before &&
+           !(has_no_watch(c) && has_live_now(c->bank));
+}
+
 /* Open the bank, or open it again because its live was retired. */
 static int reopen(kist_bank *h, struct core **out)
 {
@@ -436,7 +460,7 @@ static int reopen(kist_bank *h, struct core **out)
     bool writable = atomic_load_explicit(&b->writers, memory_order_relaxed) > 0;
     int rc;
 
-    if (c && shm_peek(c->retired) == c->retired_before && (c->writable || !writable)) {
+    if (c && (c->writable || !writable) && is_up_to_date(c)) {
         *out = c;
         return KIST_OK;
     }
@@ -497,7 +521,7 @@ int core_enter_slow(kist_bank *h, struct core **out)
     os_mutex_lock(&c->mapping);
     core_drop_old(c);
     os_mutex_unlock(&c->mapping);
-    if (shm_read(c->retired) == c->retired_before)
+    if (shm_read(c->retired) == c->retired_before && !has_no_watch(c))
         atomic_store_explicit(&c->stamp, stamp, memory_order_relaxed);
     /* release: pairs with bank_was_used() */
     atomic_store_explicit(&h->bank->used, 1, memory_order_release);

@@ -401,10 +401,26 @@ static void damage_live(void)
     free(path);
 }
 
-static void reader_follows(actor_fn what)
+static void remove_live(void)
+{
+    char *path = path_join(story.root, "store/bank/kist.live");
+
+    must(unlink(path) == 0);
+    free(path);
+}
+
+static void cut_live(void)
+{
+    char *path = path_join(story.root, "store/bank/kist.live");
+
+    must(truncate(path, 100) == 0);
+    free(path);
+}
+
+static void reader_follows(void (*harm)(void), actor_fn what)
 {
     begin(&small, USED, NOBODY);
-    damage_live();
+    harm();
     story.b = actor_start(&story.w);
     actor_must(&story.b, act_join, 1, KIST_OK);
     actor_must(&story.b, act_check, 0, 0);
@@ -421,8 +437,16 @@ static void reader_follows(actor_fn what)
 /* It reads by an index of its own until the bank is made anew. */
 TEST(a_reader_beside_a_damaged_live_reads_what_is_written_later)
 {
-    reader_follows(NULL);
-    reader_follows(act_repair);
+    reader_follows(damage_live, NULL);
+    reader_follows(damage_live, act_repair);
+}
+
+TEST(a_reader_that_found_no_live_reads_what_is_written_later)
+{
+    reader_follows(remove_live, NULL);
+    reader_follows(remove_live, act_repair);
+    reader_follows(cut_live, NULL);
+    reader_follows(cut_live, act_repair);
 }
 
 /* ---- a repair that waits for a drop ----------------------------------- */
