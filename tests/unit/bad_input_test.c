@@ -362,10 +362,15 @@ TEST(a_stray_file_named_like_a_segment_far_away_does_not_use_up_the_numbers)
 {
     static const char *const name[] = { "kist.heap.4000000", "kist.heap.274877906942",
                                         "kist.heap.274877906943", "kist.heap.9999999999999999999" };
+    static char noise[12288];
+
+    value_fill(noise, sizeof noise, 1, 1);
 
     for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
         rebuilt_beside(name[i], zeros, 16);
         rebuilt_beside(name[i], zeros, 4096);
+        rebuilt_beside(name[i], zeros, 12288);
+        rebuilt_beside(name[i], noise, sizeof noise);
     }
 }
 
