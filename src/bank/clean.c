@@ -44,6 +44,8 @@ struct cleaning {
     uint64_t hashed;  /* see struct scan */
     uint64_t moved;   /* bytes, in all */
     uint64_t vouched; /* batches below this place need no more looking for */
+    uint64_t incarnation; /* whose index leads nowhere into it; 0: none yet */
+    bool was_rebuilt;     /* that index is gone: nothing is known of it */
 };
 
 /* ---- unlinking -------------------------------------------------------- */
@@ -319,6 +321,14 @@ static int look_for_file(struct cleaning *cl)
                                     : err_os(rc, cl->handle->bank->name, name, "look at a segment");
 }
 
+/* ⚑ A rebuild leads to tombstones again that were given up. */
+static void note_incarnation(struct cleaning *cl, const struct writer *w)
+{
+    if (cl->incarnation == 0)
+        cl->incarnation = w->core->live->incarnation;
+    cl->was_rebuilt |= cl->incarnation != w->core->live->incarnation;
+}
+
 /* One group of the segment, under the lock. KIST_END: that was the last. */
 static int move_group(struct cleaning *cl)
 {
@@ -333,6 +343,7 @@ static int move_group(struct cleaning *cl)
     if (rc < 0)
         return rc;
     rc = look_for_file(cl);
+    note_incarnation(cl, &w);
     seg = core_segment(w.core, cl->n);
     if (rc == KIST_OK && !seg)
         rc = core_map_segment(w.core, cl->n, &seg);
@@ -374,6 +385,11 @@ static int finish(struct cleaning *cl)
         rc = write_begin(&w, cl->handle, 0);
     if (rc < 0)
         return rc;
+    note_incarnation(cl, &w);
+    if (cl->was_rebuilt) { /* it stays; the next compaction empties it anew */
+        write_end(&w);
+        return KIST_OK;
+    }
     rc = unlink_range(w.core, &w.state, cl->n, cl->n + 1);
     cl->gone = rc == KIST_OK;
     if (rc == KIST_OK && shm_peek(&w.core->live->emptying) == cl->n)

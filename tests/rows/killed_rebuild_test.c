@@ -390,6 +390,51 @@ TEST(whoever_writes_meanwhile_waits_also_when_the_index_is_damaged)
     write_while_it_rebuilds(true);
 }
 
+/* ---- while another one cleans ----------------------------------------- */
+
+static struct work *cleaner;
+
+/* When the tombstones of a segment are given up, and its file is still there. */
+static int stop_when_given_up(int fd, uint32_t node)
+{
+    const struct live *l = atomic_load(&cleaner->bank->bank->core)->live;
+
+    (void)fd, (void)node;
+    if (shm_peek(&l->emptying) != 0) {
+        record_sync = NULL;
+        actor_stop_self();
+    }
+    return 0;
+}
+
+static int64_t act_compact_in_pieces(struct work *w, int64_t arg)
+{
+    (void)arg;
+    cleaner = w;
+    record_sync = stop_when_given_up;
+    return work_compact(w);
+}
+
+/* A rebuild finds those tombstones again, and leads to them. */
+TEST(a_segment_that_was_emptied_before_a_rebuild_is_not_unlinked_behind_it)
+{
+    begin(&small, USED, A_WRITER);
+    for (uint32_t k = 0; k < 10; k++)
+        actor_must(&story.b, act_delete, k, KIST_OK);
+    for (uint32_t i = 0; i < 20; i++)
+        actor_must(&story.b, act_put, 10 + i % 5, KIST_OK);
+    actor_tell(&story.b, act_compact_in_pieces, 0);
+    must(actor_hear(&story.b) == ACTOR_STOPPED);
+    actor_must(&story.a, act_repair, 0, KIST_OK);
+    actor_continue(&story.b);
+    actor_rc(__FILE__, __LINE__, "compact", actor_hear(&story.b), KIST_OK);
+    actor_must(&story.b, act_check, 0, 0);
+    actor_must(&story.a, act_check, 0, 0);
+    goes_on(&story.b);
+    end();
+    cases++;
+}
+
 /* ---- a reader whose kist.live was of no use --------------------------- */
 
 static void damage_live(void)
