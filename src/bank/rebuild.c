@@ -304,6 +304,7 @@ struct made {
     struct hash_index *index;
     int live_fd, segment_fd;
     uint64_t newest, newest_ino;
+    bool exchanged; /* or begun to: what was made stays */
 };
 
 static int make_live_file(struct heap_survey *v, const struct rebuild *how, struct made *m)
@@ -419,11 +420,27 @@ static int rebuild_files(struct heap_survey *v, const struct rebuild *how, struc
     } else if (rc == 0) {
         rc = sync_parts(v, how);
     }
+    m->exchanged = rc == 0;
     if (rc == 0)
         rc = exchange(v, how, m->newest);
     if (rc == 0)
         unlink_leftovers(v, how, generation);
     return rc;
+}
+
+/* Given up: the disk may be full. */
+static void unlink_made(const struct rebuild *how, const struct made *m)
+{
+    char name[HASH_NAME_MAX];
+
+    if (m->segment_fd >= 0)
+        (void)os_unlink(how->dir, SEGMENT_NEW_FILE);
+    if (m->live_fd >= 0)
+        (void)os_unlink(how->dir, LIVE_NEW_FILE);
+    if (!m->index)
+        return;
+    hash_name(name, m->index->generation);
+    (void)os_unlink(how->dir, name);
 }
 
 static int rebuild_private(struct heap_survey *v, struct core *c, struct state *s)
@@ -491,6 +508,8 @@ int rebuild(struct bank *b, const struct rebuild *how)
     if (rc == KIST_OK && how->report)
         how->report->entries = s.entries - v.suspects;
     survey_free(&v);
+    if (rc != KIST_OK && !m.exchanged)
+        unlink_made(how, &m);
     if (m.live_fd >= 0)
         (void)os_close(m.live_fd);
     if (m.segment_fd >= 0)

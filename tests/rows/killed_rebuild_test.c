@@ -259,6 +259,22 @@ static int64_t act_repair_stopped(struct work *w, int64_t arg)
     return kist_repair(w->store, w->made.name, NULL, stop_at_last, &stop);
 }
 
+static void must_be_gone(const char *name)
+{
+    char *path = path_join(story.root, name);
+
+    must(access(path, F_OK) != 0);
+    free(path);
+}
+
+/* Nothing of it takes up room on a disk that may be full. */
+static void nothing_is_left(void)
+{
+    must_be_gone("store/bank/kist.heap.new");
+    must_be_gone("store/bank/kist.live.new");
+    must_be_gone("store/bank/kist.index.2");
+}
+
 static bool given_up_at(enum company company, int64_t call)
 {
     struct actor later;
@@ -267,6 +283,8 @@ static bool given_up_at(enum company company, int64_t call)
     begin(&small, USED, company);
     rc = actor_do(&story.a, act_repair_stopped, call);
     must(rc == 0 || (call < 0 ? rc < 0 : rc == 1));
+    if (rc != 0)
+        nothing_is_left();
     cases++;
     if (company == A_WRITER)
         goes_on(&story.b);
