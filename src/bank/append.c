@@ -464,10 +464,9 @@ int append_seal(struct core *c, struct state *s)
 
 /* ---- records ---------------------------------------------------------- */
 
-static uint64_t header_make(struct record *r, const struct entry *e, const struct record_bank *b,
-                            uint64_t place)
+struct record append_head(const struct core *c, const struct state *s, const struct entry *e)
 {
-    *r = (struct record){
+    struct record r = {
         .sequence = e->sequence,
         .mtime_ns = e->mtime_ns,
         .previous = e->previous,
@@ -476,9 +475,10 @@ static uint64_t header_make(struct record *r, const struct entry *e, const struc
         .kind = (uint8_t)(e->kind | (e->value.len > CHUNKED_ABOVE ? RECORD_CHUNKED : 0)),
         .codec = e->codec,
     };
-    r->checksum =
-        record_checksum(record_hash_header(r, b, place), e->key_hash, e->value_hash);
-    return record_size(r);
+
+    r.checksum = record_checksum(record_hash_header(&r, &c->bank->set.record, s->tail),
+                                 e->key_hash, e->value_hash);
+    return r;
 }
 
 uint64_t entry_size(const struct entry *e)
@@ -591,38 +591,33 @@ static void appended(struct core *c, struct state *s, enum record_kind kind, uin
     }
 }
 
-int append(struct core *c, struct state *s, const struct entry *e, bool durable, uint64_t *place)
+int append_under(struct core *c, struct state *s, const struct record *head,
+                 const struct entry *e, bool durable, uint64_t *place)
 {
-    uint64_t at = place_offset(s->tail), size;
-    struct record head;
+    uint64_t at = place_offset(s->tail), size = record_size(head);
 
-    size = header_make(&head, e, &c->bank->set.record, s->tail);
     if (durable) {
-        int rc = write_parts(c, &head, e, at, size);
+        int rc = write_parts(c, head, e, at, size);
 
         if (rc < 0) {
             shm_zero(c->active.base + at, size); /* (S2) */
             return err_os(rc, c->bank->name, "kist.heap", "write a record");
         }
     } else {
-        store_parts(c, &head, e, at);
+        store_parts(c, head, e, at);
     }
     *place = s->tail;
-    appended(c, s, record_kind(&head), at, size);
+    appended(c, s, record_kind(head), at, size);
     if (e->kind != RECORD_MARK)
         write_ahead(c, at + size, durable);
     return 0;
 }
 
-void append_take_back(struct core *c, uint64_t place, const struct entry *e)
+int append(struct core *c, struct state *s, const struct entry *e, bool durable, uint64_t *place)
 {
-    uint64_t size = entry_size(e);
+    struct record head = append_head(c, s, e);
 
-    ring_add(c, place_n(place), -(int64_t)size, 0);
-    /* The header last: who repairs needs its lengths (as zero_rest() there). */
-    shm_zero(c->active.base + place_offset(place) + RECORD_HEADER, size - RECORD_HEADER);
-    atomic_signal_fence(memory_order_seq_cst);
-    shm_zero(c->active.base + place_offset(place), RECORD_HEADER); /* (S2) */
+    return append_under(c, s, &head, e, durable, place);
 }
 
 int append_moved(struct core *c, struct state *s, const struct record *r, uint64_t from,

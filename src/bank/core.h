@@ -350,9 +350,11 @@ int append_seal(struct core *c, struct state *s);
  * receives where it is. KIST errors of pwrite leave *s as it was. */
 int append(struct core *c, struct state *s, const struct entry *e, bool durable, uint64_t *place);
 
-/* Undo append(), not durable, of the last record: nothing leads to it, no
- * step told of it, and no segment was begun for it. */
-void append_take_back(struct core *c, uint64_t place, const struct entry *e);
+/* The same in two steps: the header that a record at the tail will have; ... */
+struct record append_head(const struct core *c, const struct state *s, const struct entry *e);
+/* ... and all of it, under that header. */
+int append_under(struct core *c, struct state *s, const struct record *head,
+                 const struct entry *e, bool durable, uint64_t *place);
 
 /* Copy a record to the tail, as plain, its previous being where it was. */
 int append_moved(struct core *c, struct state *s, const struct record *r, uint64_t from,

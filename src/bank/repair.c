@@ -13,7 +13,7 @@
 
 #include <string.h>
 
-/* What came before a published record of its key, by the record's own word. */
+/* What came before a record of its key, by the record's own word. */
 static struct key_record before(struct core *c, const struct record *r)
 {
     const struct record *old;
@@ -33,17 +33,13 @@ static int publish_again(struct core *c, struct state *s, const struct record *r
 {
     kist_bytes key = { record_key(r), r->key_len };
     uint64_t hash = record_hash_key(&c->bank->set.record, key.data, key.len);
-    struct key_record old = { 0 };
     struct hash_room room;
     struct found f;
     int rc = core_find(c, key, hash, KIST_VERIFY_NEVER, &f);
 
-    if (rc == KIST_OK && f.place != place && f.record->sequence <= r->sequence) {
-        /* ⚑ Not published yet: `previous` may be a guess, see overwrite_likely(). */
-        old = key_record_of(f.record, f.place);
-        hash_update(f.slot, hash, place);
-    } else if (rc == KIST_OK) {
-        old = before(c, r);
+    if (rc == KIST_OK) {
+        if (f.record->sequence <= r->sequence && f.place != place)
+            hash_update(f.slot, hash, place);
     } else if (rc == KIST_MISS) {
         rc = core_room(c, hash, &room);
         if (rc == KIST_OK)
@@ -51,7 +47,7 @@ static int publish_again(struct core *c, struct state *s, const struct record *r
     }
     if (rc < 0)
         return rc;
-    state_replace(c, s, old, key_record_of(r, place));
+    state_replace(c, s, before(c, r), key_record_of(r, place));
     return KIST_OK;
 }
 

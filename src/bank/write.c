@@ -113,25 +113,17 @@ static int condition_check(struct writer *w, const struct change *ch, const stru
     return ch->entry.kind == RECORD_DELETE && !live ? KIST_MISS : KIST_OK;
 }
 
-/* Put the record at the tail: all of it, but nothing leads there yet. */
-static int record_put(struct writer *w, struct entry *e, uint64_t previous, struct state *next,
-                      uint64_t *place)
+static bool is_durable(const struct writer *w)
 {
-    bool tombstone = e->kind == RECORD_DELETE;
-    uint64_t origin;
-    int rc = append_room(w->core, next, entry_size(e), tombstone ? APPEND_DELETE : APPEND_PUT);
+    return w->handle->durability == KIST_DURABILITY_ALWAYS;
+}
 
-    if (rc < 0)
-        return rc;
-    if (tombstone) { /* I10: it stays until every segment up to here is gone */
-        origin = place_n(next->tail);
-        e->value = (kist_bytes){ &origin, sizeof origin };
-        e->value_hash = record_hash_value(&origin, sizeof origin, NULL);
-    }
+/* What is known of the record now that it is its turn. */
+static void number(struct entry *e, uint64_t previous, struct state *next)
+{
     e->sequence = ++next->visible;
     e->mtime_ns = os_clock(OS_CLOCK_REAL_COARSE);
     e->previous = previous;
-    return append(w->core, next, e, w->handle->durability == KIST_DURABILITY_ALWAYS, place);
 }
 
 /* A slot leads to it now: account for that, and end the operation. */
@@ -149,7 +141,7 @@ static void account(struct writer *w, const struct entry *e, struct key_record b
     state_replace(w->core, next, before, now);
     core_step(w->core, next);
     w->state = *next;
-    if (w->handle->durability != KIST_DURABILITY_ALWAYS)
+    if (!is_durable(w))
         append_prepare(w->core, &w->state);
 }
 
@@ -158,11 +150,22 @@ static int publish(struct writer *w, struct change *ch, const struct found *old,
 {
     struct entry *e = &ch->entry;
     struct state next = w->state;
+    bool tombstone = e->kind == RECORD_DELETE;
     struct hash_room room;
+    uint64_t origin;
     int rc = old->slot ? KIST_OK : core_room(w->core, e->key_hash, &room);
 
     if (rc == KIST_OK)
-        rc = record_put(w, e, old->slot ? old->place : 0, &next, place);
+        rc = append_room(w->core, &next, entry_size(e), tombstone ? APPEND_DELETE : APPEND_PUT);
+    if (rc < 0)
+        return rc;
+    if (tombstone) { /* I10: it stays until every segment up to here is gone */
+        origin = place_n(next.tail);
+        e->value = (kist_bytes){ &origin, sizeof origin };
+        e->value_hash = record_hash_value(&origin, sizeof origin, NULL);
+    }
+    number(e, old->slot ? old->place : 0, &next);
+    rc = append(w->core, &next, e, is_durable(w), place);
     if (rc < 0)
         return rc;
     if (old->slot)
@@ -217,11 +220,8 @@ static shm_word *likely_slot(struct core *c, uint64_t hash)
 /*
  * What nearly every overwrite is: the likely slot leads to the key's record.
  * That record is asked for at once, but looked at last: it comes from far away,
- * and meanwhile the new one is put at the tail. Was it another key's after
- * all, the new one is taken back. NOT_LIKELY: nothing was done.
- *
- * A kill in between leaves a whole record whose `previous` is not the key's; repair()
- * looks for what came before where no slot leads to a record yet.
+ * and meanwhile the new one's header is made. NOT_LIKELY: it is another key's,
+ * and nothing was done.
  */
 enum { NOT_LIKELY = 100 };
 
@@ -231,11 +231,12 @@ static int overwrite_likely(struct writer *w, struct change *ch, uint64_t *place
     struct state next = w->state;
     shm_word *slot = likely_slot(c, ch->entry.key_hash);
     const struct record *old;
+    struct record head;
     struct segment *s;
     uint64_t at;
     int rc;
 
-    /* ⚑ A new segment begun here would be forgotten with the record. */
+    /* ⚑ A new segment begun here would be forgotten when it is another key's. */
     if (!slot || !append_fits(c, &next, entry_size(&ch->entry), APPEND_PUT))
         return NOT_LIKELY;
     at = loc_place(slot_loc(shm_peek(slot)), shm_peek(&c->live->newest));
@@ -246,14 +247,14 @@ static int overwrite_likely(struct writer *w, struct change *ch, uint64_t *place
     __builtin_prefetch(old); /* wherever that is: no more than a hint */
     __builtin_prefetch(old->body + RECORD_ALIGN);
 
-    rc = record_put(w, &ch->entry, at, &next, place);
+    number(&ch->entry, at, &next);
+    head = append_head(c, &next, &ch->entry);
+    old = segment_record(s, place_offset(at));
+    if (!old || !record_key_is(old, ch->entry.key))
+        return NOT_LIKELY;
+    rc = append_under(c, &next, &head, &ch->entry, is_durable(w), place);
     if (rc < 0)
         return rc;
-    old = segment_record(s, place_offset(at));
-    if (!old || !record_key_is(old, ch->entry.key)) {
-        append_take_back(c, *place, &ch->entry);
-        return NOT_LIKELY;
-    }
     hash_update(slot, ch->entry.key_hash, *place);
     account(w, &ch->entry, key_record_of(old, at), &next, *place);
     return KIST_OK;
@@ -269,8 +270,7 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
     int rc;
 
     prefetch_tail(w->core, &w->state, entry_size(&ch->entry));
-    if (ch->condition == ALWAYS && ch->entry.kind == RECORD_PUT &&
-        w->handle->durability != KIST_DURABILITY_ALWAYS) {
+    if (ch->condition == ALWAYS && ch->entry.kind == RECORD_PUT) {
         rc = overwrite_likely(w, ch, place);
         if (rc != NOT_LIKELY)
             return rc;

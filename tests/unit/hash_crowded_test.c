@@ -477,8 +477,8 @@ TEST(a_segment_begun_in_vain_is_not_gone_on_with_before_the_last_one_is_full)
 
 /* ---- two keys of one tag ---------------------------------------------- */
 
-/* The twin's slot comes first, and is taken for the key's: what was put before
- * the records were compared is taken back, wherever the tail is. */
+/* The twin's slot comes first, and is taken for the key's until the records are
+ * compared, wherever the tail is. */
 TEST(a_put_that_met_another_key_of_its_tag_leaves_no_trace_of_that)
 {
     struct fixture f = fixture_open();
@@ -570,8 +570,7 @@ static bool put_beside_twin_and_die(uint64_t at)
     return WIFSIGNALED(status);
 }
 
-/* The record that is there then names the twin's as the one before it. */
-TEST(a_writer_killed_before_it_compared_the_key_leaves_the_counters_right)
+TEST(a_writer_killed_in_a_put_that_met_another_key_leaves_the_counters_right)
 {
     uint64_t at = 1;
 
