@@ -4,27 +4,16 @@
  */
 #include "index/hash.h"
 
-#include "base/err.h"
 #include "base/os.h"
 #include "kist/kist.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
+enum { WALK_TIMES = 4, KEYS_PER_BLOCK = 350, KEYS_IN_FIRST = 180 };
 
-static const char magic[8] = { 'K', 'I', 'S', 'T', 'I', 'N', 'D', 'X' };
-
-enum { WALK_TIMES = 4, KEYS_PER_BLOCK = 350, KEYS_IN_FIRST = 180, RESERVE_TIMES = 64 };
-#define RESERVE_LEAST ((size_t)1 << 30)
+static const struct index_kind hash_kind = { .format = HASH_FORMAT, .kind = KIST_INDEX_HASH };
 
 void hash_name(char out[HASH_NAME_MAX], uint64_t generation)
 {
-    (void)snprintf(out, HASH_NAME_MAX, "kist.index.%llu", (unsigned long long)generation);
-}
-
-static size_t room_to_grow(size_t len)
-{
-    return len * RESERVE_TIMES > RESERVE_LEAST ? len * RESERVE_TIMES : RESERVE_LEAST;
+    index_name(out, generation);
 }
 
 /* ---- making ----------------------------------------------------------- */
@@ -51,39 +40,17 @@ static size_t first_len(uint64_t expect)
     unsigned depth = depth_for(expect);
     uint64_t blocks = expect <= KEYS_IN_FIRST ? 0 : UINT64_C(1) << depth;
 
-    return hash_file_len((size_t)(1 + dir_pages(depth) + blocks) * HASH_PAGE);
-}
-
-/* A large index ends on a border of large pages, and is written there, so that
- * a search misses the TLB once less. */
-size_t hash_file_len(size_t len)
-{
-    return len < HASH_LARGE ? len : (len + OS_LARGE_PAGE - 1) / OS_LARGE_PAGE * OS_LARGE_PAGE;
-}
-
-int hash_allocate(int fd, size_t from, size_t to)
-{
-    int rc = os_allocate(fd, from, to - from);
-
-    if (rc == 0 && to >= HASH_LARGE && to - from <= HASH_WRITTEN_MOST)
-        (void)os_write_zeros(fd, to - from, from); /* only saves time */
-    return rc;
+    return index_round((size_t)(1 + dir_pages(depth) + blocks) * HASH_PAGE);
 }
 
 /* Write an empty index into zeroed memory of first_len(expect) bytes. */
-static void format_empty(struct hash_index *ix, const uint8_t bank_id[16], uint64_t expect)
+static void format_empty(struct hash_index *ix, uint64_t expect)
 {
     unsigned depth = depth_for(expect);
     uint64_t dir = depth <= HASH_DIR_DEPTH ? HASH_DIR_AT : HASH_PAGE;
     uint64_t block = (1 + dir_pages(depth)) * HASH_PAGE;
-    struct hash_file head = { .format = HASH_FORMAT, .kind = KIST_INDEX_HASH };
     shm_word *entry = (shm_word *)(ix->base + dir);
 
-    memcpy(head.magic, magic, sizeof magic);
-    memcpy(head.bank_id, bank_id, sizeof head.bank_id);
-    head.generation = ix->generation;
-    head.checksum = hash_bytes(&head, offsetof(struct hash_file, checksum));
-    shm_copy(ix->base, &head, offsetof(struct hash_file, root));
     if (expect <= KEYS_IN_FIRST)
         shm_store(entry, entry_make(HASH_BLOCK_AT, HASH_BLOCK_LG, 0));
     else
@@ -96,158 +63,70 @@ static struct hash_index *index_new(uint64_t generation)
 {
     struct hash_index *ix = os_alloc(sizeof *ix);
 
-    if (ix) {
-        ix->generation = generation;
-        ix->fd = -1;
-        os_mutex_init(&ix->growing);
-    }
+    if (ix)
+        index_file_init(&ix->file, generation);
     return ix;
-}
-
-static void index_mapped(struct hash_index *ix)
-{
-    ix->base = ix->map.base;
-    atomic_store_explicit(&ix->len, ix->map.len, memory_order_release);
 }
 
 int hash_create(struct hash_index **out, int dir, uint32_t mode, const uint8_t bank_id[16],
                 uint64_t generation, uint64_t expect)
 {
     struct hash_index *ix = index_new(generation);
-    size_t len = first_len(expect);
-    char name[HASH_NAME_MAX];
     int rc;
 
     if (!ix)
         return KIST_ENOMEM;
-    hash_name(name, generation);
-    (void)os_unlink(dir, name); /* left by one who died before publishing it */
-    rc = ix->fd = os_open_under(dir, name, OS_WRITE | OS_CREATE, mode);
-    if (rc < 0)
-        goto out;
-    rc = hash_allocate(ix->fd, 0, len);
-    if (rc < 0)
-        goto out;
-    rc = map_file(&ix->map, ix->fd, len, room_to_grow(len), OS_PROT_READ | OS_PROT_WRITE);
-    if (rc < 0)
-        goto out;
-    index_mapped(ix);
-    format_empty(ix, bank_id, expect);
-    *out = ix;
-    ix = NULL;
-out:
-    if (ix) {
-        if (ix->fd >= 0)
-            (void)os_unlink(dir, name);
+    rc = index_file_create(&ix->file, dir, mode, &hash_kind, bank_id, first_len(expect));
+    if (rc < 0) {
         hash_close(ix);
+        return rc;
     }
-    return rc < 0 ? rc : KIST_OK;
+    format_empty(ix, expect);
+    *out = ix;
+    return KIST_OK;
 }
 
 int hash_create_private(struct hash_index **out, const uint8_t bank_id[16], uint64_t expect)
 {
     struct hash_index *ix = index_new(1);
-    size_t len = first_len(expect);
     int rc;
 
     if (!ix)
         return KIST_ENOMEM;
-    rc = map_memory(&ix->map, len, room_to_grow(len));
+    rc = index_file_create_private(&ix->file, &hash_kind, bank_id, first_len(expect));
     if (rc < 0) {
         hash_close(ix);
         return rc;
     }
-    index_mapped(ix);
-    format_empty(ix, bank_id, expect);
+    format_empty(ix, expect);
     *out = ix;
     return KIST_OK;
 }
 
 /* ---- opening ---------------------------------------------------------- */
 
-static int head_check(const struct hash_index *ix, const uint8_t bank_id[16])
-{
-    struct hash_file head;
-
-    memcpy(&head, ix->base, offsetof(struct hash_file, root));
-    if (memcmp(head.magic, magic, sizeof magic) != 0 ||
-        head.checksum != hash_bytes(&head, offsetof(struct hash_file, checksum)))
-        return KIST_ECORRUPT;
-    if (head.format > HASH_FORMAT)
-        return KIST_ENEWER;
-    return head.kind == KIST_INDEX_HASH && head.generation == ix->generation &&
-                   memcmp(head.bank_id, bank_id, 16) == 0
-               ? KIST_OK
-               : KIST_EFORMAT;
-}
-
 int hash_open(struct hash_index **out, int fd, const uint8_t bank_id[16], uint64_t generation,
               bool writable)
 {
     struct hash_index *ix = index_new(generation);
-    struct os_stat st;
-    size_t len;
     int rc;
 
     if (!ix) {
         (void)os_close(fd);
         return KIST_ENOMEM;
     }
-    ix->fd = fd;
-    rc = os_stat(fd, &st);
-    if (rc < 0)
-        goto out;
-    rc = KIST_ECORRUPT;
-    if (st.kind != OS_FILE_REGULAR || st.size < HASH_PAGE)
-        goto out;
-    len = (size_t)(st.size / HASH_PAGE * HASH_PAGE);
-    rc = map_file(&ix->map, fd, len, room_to_grow(len),
-                  OS_PROT_READ | (writable ? OS_PROT_WRITE : 0));
-    if (rc < 0)
-        goto out;
-    index_mapped(ix);
-    rc = head_check(ix, bank_id);
-    if (rc < 0)
-        goto out;
-    *out = ix;
-    ix = NULL;
-out:
-    if (ix)
+    rc = index_file_open(&ix->file, fd, &hash_kind, bank_id, writable);
+    if (rc < 0) {
         hash_close(ix);
-    return rc;
-}
-
-int hash_map_more(struct hash_index *ix, size_t len)
-{
-    int rc;
-
-    os_mutex_lock(&ix->growing);
-    rc = map_grow(&ix->map, ix->fd, len);
-    if (rc == 0)
-        atomic_store_explicit(&ix->len, ix->map.len, memory_order_release); /* hash_block_of */
-    os_mutex_unlock(&ix->growing);
-    return rc;
+        return rc;
+    }
+    *out = ix;
+    return KIST_OK;
 }
 
 int hash_refresh(struct hash_index *ix, uint64_t seen)
 {
-    uint64_t had = atomic_load_explicit(&ix->len, memory_order_acquire);
-    struct os_stat st;
-    size_t len;
-    int rc;
-
-    if (had > seen) /* a thread of ours was faster */
-        return 1;
-    if (ix->fd < 0)
-        return 0;
-    rc = os_stat(ix->fd, &st);
-    if (rc < 0)
-        return rc;
-    len = (size_t)(st.size / HASH_PAGE * HASH_PAGE);
-    if (len <= had)
-        return 0;
-    rc = hash_map_more(ix, len);
-    return rc < 0 ? rc : 1;
+    return index_refresh(&ix->file, seen);
 }
 
 void hash_space_drop(struct hash_space *space); /* hash_grow.c */
@@ -257,9 +136,7 @@ void hash_close(struct hash_index *ix)
     if (!ix)
         return;
     hash_space_drop(ix->space);
-    map_drop(&ix->map);
-    if (ix->fd >= 0)
-        (void)os_close(ix->fd);
+    index_file_close(&ix->file);
     os_free(ix);
 }
 
@@ -275,7 +152,7 @@ void hash_retire(struct hash_index *ix)
 
 int hash_sync(struct hash_index *ix)
 {
-    return ix->fd < 0 ? 0 : os_fdatasync(ix->fd);
+    return index_file_sync(&ix->file);
 }
 
 /* ---- walking and checking --------------------------------------------- */
@@ -294,8 +171,8 @@ static uint64_t entry_of(const struct hash_index *ix, uint64_t root, uint64_t ha
     if (root_depth(root) > HASH_DEPTH_MAX || root_offset(root) >= len ||
         len - root_offset(root) < UINT64_C(8) << root_depth(root))
         return 0;
-    entry = shm_read((shm_word *)(ix->base + root_offset(root)) +
-                     hash_prefix(hash, root_depth(root)));
+    entry =
+        shm_read((shm_word *)(ix->base + root_offset(root)) + hash_prefix(hash, root_depth(root)));
     if (entry_depth(entry) > root_depth(root) || entry_lg(entry) > HASH_LG_MAX ||
         entry_offset(entry) >= len || len - entry_offset(entry) < UINT64_C(64) << entry_lg(entry))
         return 0;

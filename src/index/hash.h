@@ -48,11 +48,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/map.h"
-#include "base/os.h"
 #include "base/shm.h"
-#include "base/thread.h"
 #include "heap/record.h"
+#include "index/file.h"
 
 /* The thread sanitizer takes plain vector loads for races. */
 #if defined(__SANITIZE_THREAD__)
@@ -69,21 +67,19 @@
 
 enum {
     HASH_FORMAT = 1,
-    HASH_PAGE = 4096,
+    HASH_PAGE = INDEX_PAGE,
     HASH_WAYS = 8,
     HASH_BUCKET = 64,
-    HASH_DIR_AT = 128,       /* the first directory */
-    HASH_DIR_DEPTH = 4,      /* and the most that fits there */
-    HASH_BLOCK_AT = 2048,    /* the first block */
+    HASH_DIR_AT = 128,    /* the first directory */
+    HASH_DIR_DEPTH = 4,   /* and the most that fits there */
+    HASH_BLOCK_AT = 2048, /* the first block */
     HASH_BLOCK_LG = 5,
-    HASH_LG = 6,             /* log2 of the buckets of the others */
+    HASH_LG = 6, /* log2 of the buckets of the others */
     HASH_LG_MAX = 24,
     HASH_DEPTH_MAX = 32,
-    HASH_REACH = 4,          /* buckets that a key may be away, in a block of
+    HASH_REACH = 4, /* buckets that a key may be away, in a block of
                                 HASH_LG or less; larger ones have no bound */
-    HASH_LARGE = 4 << 20,    /* bytes from which on the file has large pages */
-    HASH_WRITTEN_MOST = 64 << 20, /* written at once: others may be waiting */
-    HASH_NAME_MAX = 32,
+    HASH_NAME_MAX = INDEX_NAME_MAX,
     HASH_CURSOR_SLOTS = 512,
 };
 
@@ -108,18 +104,17 @@ struct hash_file {
                         another one made some */
 };
 static_assert(offsetof(struct hash_file, root) == 64, "on-disk: root");
+static_assert(offsetof(struct hash_file, checksum) == offsetof(struct index_head, checksum),
+              "on-disk: each kind's file begins with struct index_head");
 
-/* An index of one generation, as this process maps it. */
 struct hash_index {
-    uint8_t *base;
-    _Atomic uint64_t len;     /* mapped and checked; grows */
-    _Atomic uint64_t root_ok; /* a root word that lies within `len` */
-    uint64_t generation;
-    os_mutex growing; /* threads that lay more of the file over `map` */
-    struct map map;   /* under `growing`, but for its base; who else asks for its length reads `len` */
-    int fd;           /* -1: private memory */
+    union {
+        struct index_file file;
+        struct {
+            INDEX_FILE_FIELDS;
+        };
+    };
     struct hash_space *space; /* the writer's idea of free pages, or NULL */
-    struct retired retired;
 };
 
 /* ---- words ------------------------------------------------------------ */
@@ -206,8 +201,8 @@ static inline bool hash_block_under(const struct hash_index *ix, uint64_t root, 
                                     struct hash_block *out)
 {
     uint8_t *base = ix->base;
-    uint64_t entry = shm_read((shm_word *)(base + root_offset(root)) +
-                              hash_prefix(hash, root_depth(root)));
+    uint64_t entry =
+        shm_read((shm_word *)(base + root_offset(root)) + hash_prefix(hash, root_depth(root)));
     uint64_t at = entry_offset(entry);
     unsigned lg = entry_lg(entry) & 31; /* one larger than HASH_LG_MAX does not fit */
     uint64_t bytes = UINT64_C(64) << lg;
@@ -314,18 +309,8 @@ int hash_create_private(struct hash_index **out, const uint8_t bank_id[16], uint
 int hash_open(struct hash_index **out, int fd, const uint8_t bank_id[16], uint64_t generation,
               bool writable);
 
-/* The length to give a file that shall have `len` bytes at least; and give it. */
-size_t hash_file_len(size_t len);
-int hash_allocate(int fd, size_t from, size_t to);
-
-/* Look at the file's size again, after `len` was `seen` and not enough. 1: there
- * is more now, 0: there is not, -ENOMEM: it has to be opened anew, it can't
- * grow in place. `seen` is read before what was missed is looked for: a thread
- * of this process may let it grow in between. */
+/* index_refresh() of its file. */
 int hash_refresh(struct hash_index *ix, uint64_t seen);
-
-/* Map `len` bytes of the file, or more if another thread was faster. */
-int hash_map_more(struct hash_index *ix, size_t len);
 
 void hash_close(struct hash_index *ix);
 void hash_retire(struct hash_index *ix);
@@ -370,7 +355,7 @@ void hash_finish(struct hash_index *ix, uint64_t old_entry, uint64_t prefix, uin
 /* Where a walk stands: hashes below `next` have been handed out. */
 struct hash_cursor {
     uint64_t next;
-    uint64_t floor; /* the block also holds hashes below this, handed out before */
+    uint64_t floor;            /* the block also holds hashes below this, handed out before */
     uint64_t generation, seen; /* bytes of blocks met, in this generation's index */
     bool done;
 };

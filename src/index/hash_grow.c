@@ -10,20 +10,18 @@
 #include "index/hash.h"
 
 #include "base/os.h"
+#include "index/pages.h"
 #include "kist/kist.h"
 
-#include <errno.h>
 #include <string.h>
 
 enum { TAKEN_MOST = 3 }; /* a directory and two blocks */
 
 /* Pages that may be written: fresh ones, or released by the reuse counter. */
 struct hash_space {
+    struct pages pages;
     uint64_t splits; /* as of the last look at the directory */
-    uint64_t pages;  /* that `used` speaks of */
     uint64_t blocks; /* that the directory leads to */
-    uint64_t from;   /* no free page is below */
-    uint8_t *used;   /* one byte a page */
     struct {
         uint64_t at, len;
     } taken[TAKEN_MOST]; /* by the split under way: nothing leads there yet */
@@ -42,30 +40,21 @@ static struct hash_file *file_of(const struct hash_index *ix)
 void hash_space_drop(struct hash_space *space)
 {
     if (space)
-        os_free(space->used);
+        pages_drop(&space->pages);
     os_free(space);
 }
 
 /* ---- free pages ------------------------------------------------------- */
 
-static void take_range(struct hash_space *sp, uint64_t offset, uint64_t len)
-{
-    uint64_t end = (offset + len + HASH_PAGE - 1) / HASH_PAGE;
-
-    for (uint64_t p = offset / HASH_PAGE; p < end && p < sp->pages; p++)
-        sp->used[p] = 1;
-}
-
 /* Mark what the directory reaches; returns the pages that it does not. */
 static uint64_t look_around(const struct hash_index *ix, struct hash_space *sp)
 {
-    uint64_t root = shm_peek(&file_of(ix)->root), last = 0, left = 0;
+    uint64_t root = shm_peek(&file_of(ix)->root), last = 0;
     const shm_word *dir = (const void *)(ix->base + root_offset(root));
 
-    memset(sp->used, 0, sp->pages);
+    pages_all_free(&sp->pages);
     sp->blocks = 0;
-    sp->used[0] = 1;
-    take_range(sp, root_offset(root), UINT64_C(8) << root_depth(root));
+    pages_take(&sp->pages, root_offset(root), UINT64_C(8) << root_depth(root));
     for (uint64_t i = 0; i < UINT64_C(1) << root_depth(root); i++) {
         uint64_t entry = shm_peek(&dir[i]);
 
@@ -73,28 +62,16 @@ static uint64_t look_around(const struct hash_index *ix, struct hash_space *sp)
             continue;
         last = entry;
         sp->blocks++;
-        take_range(sp, entry_offset(entry), UINT64_C(64) << entry_lg(entry));
+        pages_take(&sp->pages, entry_offset(entry), UINT64_C(64) << entry_lg(entry));
     }
     for (unsigned i = 0; i < sp->taken_count; i++)
-        take_range(sp, sp->taken[i].at, sp->taken[i].len);
-    for (uint64_t p = 0; p < sp->pages; p++)
-        left += !sp->used[p];
-    sp->from = 1;
-    return left;
+        pages_take(&sp->pages, sp->taken[i].at, sp->taken[i].len);
+    return pages_free(&sp->pages);
 }
 
 static int space_resize(struct hash_index *ix)
 {
-    uint64_t pages = atomic_load_explicit(&ix->len, memory_order_acquire) / HASH_PAGE;
-    uint8_t *used = os_resize(ix->space->used, pages);
-
-    if (!used)
-        return KIST_ENOMEM;
-    ix->space->used = used;
-    if (pages > ix->space->pages)
-        memset(used + ix->space->pages, 0, pages - ix->space->pages);
-    ix->space->pages = pages;
-    return 0;
+    return pages_resize(&ix->space->pages, index_len(&ix->file) / HASH_PAGE);
 }
 
 /* Release what is in quarantine, if it is worth it (H5). Every page that
@@ -105,12 +82,11 @@ static void release_pages(struct hash_index *ix, const struct hash_owner *o, boo
     struct hash_space *sp = ix->space;
     uint64_t left = look_around(ix, sp);
 
-    if (left > 0 && (must || left >= sp->pages / RELEASE_SHARE)) {
+    if (left > 0 && (must || left >= sp->pages.count / RELEASE_SHARE)) {
         o->reuse(o->arg);
         shm_fence(); /* the bump before every store into a released page */
     } else {
-        memset(sp->used, 1, sp->pages);
-        sp->from = sp->pages;
+        pages_none_free(&sp->pages);
     }
 }
 
@@ -138,46 +114,11 @@ static int space_ready(struct hash_index *ix, const struct hash_owner *o)
     return 0;
 }
 
-static bool no_space(int rc)
-{
-    return rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG;
-}
-
-/* By an eighth; where the disk, a quota or a limit does not allow it, by what
- * is needed now. What the first try may have allocated is the file's already,
- * and is not cut off again: others may have mapped it. */
 static int grow_file(struct hash_index *ix, uint64_t pages)
 {
-    size_t have = atomic_load_explicit(&ix->len, memory_order_acquire);
-    uint64_t more = have / HASH_PAGE / RELEASE_SHARE;
-    size_t least = have + (size_t)pages * HASH_PAGE;
-    size_t len = hash_file_len(have + (size_t)(more > pages ? more : pages) * HASH_PAGE);
-    int rc = 0;
+    int rc = index_grow(&ix->file, pages);
 
-    if (ix->fd >= 0)
-        rc = hash_allocate(ix->fd, have, len);
-    if (no_space(rc) && len > least) {
-        len = least;
-        rc = hash_allocate(ix->fd, have, len);
-    }
-    if (rc == 0)
-        rc = hash_map_more(ix, len);
     return rc < 0 ? rc : space_resize(ix);
-}
-
-/* `pages` free ones in a row, or 0. */
-static uint64_t find_run(struct hash_space *sp, uint64_t pages)
-{
-    uint64_t have = 0;
-
-    while (sp->from < sp->pages && sp->used[sp->from])
-        sp->from++;
-    for (uint64_t p = sp->from; p < sp->pages; p++) {
-        have = sp->used[p] ? 0 : have + 1;
-        if (have == pages)
-            return p + 1 - pages;
-    }
-    return 0;
 }
 
 /* Memory for a block or directory of `len` bytes; *at receives its offset. */
@@ -186,22 +127,21 @@ static int space_take(struct hash_index *ix, const struct hash_owner *o, uint64_
     uint64_t pages = (len + HASH_PAGE - 1) / HASH_PAGE, first;
     int rc;
 
-    first = find_run(ix->space, pages);
+    first = pages_find(&ix->space->pages, pages);
     if (first == 0 && pages == 1) {
         release_pages(ix, o, false);
-        first = find_run(ix->space, pages);
+        first = pages_find(&ix->space->pages, pages);
     }
     if (first == 0) {
         rc = grow_file(ix, pages);
-        if (no_space(rc)) /* then all that nothing leads to, however little */
+        if (index_no_space(rc)) /* then all that nothing leads to, however little */
             release_pages(ix, o, true);
         else if (rc < 0)
             return rc;
-        first = find_run(ix->space, pages);
+        first = pages_find(&ix->space->pages, pages);
         if (first == 0)
             return rc < 0 ? rc : KIST_EFULL;
     }
-    memset(ix->space->used + first, 1, pages);
     /* Told before the pages are written: who comes next looks around anew. */
     shm_publish(&file_of(ix)->splits, ix->space->splits + 1);
     ix->space->splits++;
@@ -214,10 +154,8 @@ static int space_take(struct hash_index *ix, const struct hash_owner *o, uint64_
 /* Pages that were taken last, and then not used. */
 static void space_give_back(struct hash_index *ix, uint64_t at, uint64_t len)
 {
-    memset(ix->space->used + at / HASH_PAGE, 0, (len + HASH_PAGE - 1) / HASH_PAGE);
+    pages_give(&ix->space->pages, at, len);
     ix->space->taken_count--;
-    if (at / HASH_PAGE < ix->space->from)
-        ix->space->from = at / HASH_PAGE;
 }
 
 /* ---- blocks ----------------------------------------------------------- */
@@ -338,8 +276,7 @@ static bool fill(const struct hash_index *ix, uint64_t at, unsigned lg, const st
 
 /* A new block of at least 2^lg buckets for these keys; *entry receives it. */
 static int build(struct hash_index *ix, const struct hash_owner *o, unsigned lg,
-                 const struct moving *m, size_t n, unsigned depth, uint64_t prefix,
-                 uint64_t *entry)
+                 const struct moving *m, size_t n, unsigned depth, uint64_t prefix, uint64_t *entry)
 {
     for (; lg <= HASH_LG_MAX; lg++) {
         uint64_t at;
