@@ -1,0 +1,254 @@
+/*
+ * ordered_node - the words and nodes of the ordered index, as its own .c files
+ * see them. Nothing in a node is trusted: a node is looked at through a view, whose
+ * bounds were compared with what is mapped (I5).
+ */
+#ifndef KIST_INDEX_ORDERED_NODE_H
+#define KIST_INDEX_ORDERED_NODE_H
+
+#include <string.h>
+
+#include "index/ordered.h"
+
+#define NODE_OFFSET_MASK UINT64_C(0xffffffffff00)
+
+enum { INNER_HEAD_AT = 16, KEY_MOST = 65535 };
+
+static inline struct ordered_file *ordered_head(const struct ordered_index *ix)
+{
+    return (struct ordered_file *)ix->base;
+}
+
+static inline uint64_t node_make(uint64_t offset, uint64_t bytes, unsigned level)
+{
+    return bytes / ORDERED_UNIT << 48 | offset | level;
+}
+static inline uint64_t node_offset(uint64_t word)
+{
+    return word & NODE_OFFSET_MASK;
+}
+static inline uint64_t node_bytes(uint64_t word)
+{
+    return (word >> 48) * ORDERED_UNIT;
+}
+static inline unsigned node_level(uint64_t word)
+{
+    return (unsigned)(word & 0xff);
+}
+
+/* O1, but for the level. */
+static inline bool node_is_inside(const struct ordered_index *ix, uint64_t word)
+{
+    return node_offset(word) + node_bytes(word) <= index_len(&ix->file);
+}
+
+static inline struct ordered_leaf *leaf_of(const struct ordered_index *ix, uint64_t word)
+{
+    return (struct ordered_leaf *)(ix->base + node_offset(word));
+}
+
+/* ---- order ------------------------------------------------------------ */
+
+static inline unsigned order_count(uint64_t order)
+{
+    return (unsigned)(order & 15);
+}
+/* Which entry comes as number `rank`; 15: none, damage. */
+static inline unsigned order_at(uint64_t order, unsigned rank)
+{
+    return (unsigned)(order >> (4 * rank + 4)) & 15;
+}
+static inline uint64_t order_insert(uint64_t order, unsigned rank, unsigned entry)
+{
+    unsigned bit = 4 * rank + 4;
+    uint64_t below = (UINT64_C(1) << bit) - 1;
+
+    return ((order & below) | (uint64_t)entry << bit | (order & ~below) << 4) + 1;
+}
+static inline uint64_t order_remove(uint64_t order, unsigned rank)
+{
+    unsigned bit = 4 * rank + 4;
+    uint64_t below = (UINT64_C(1) << bit) - 1;
+
+    return ((order & below) | (order >> 4 & ~below)) - 1;
+}
+/* The entries 0 .. n - 1 as they stand. */
+#define ORDER_AS_THEY_STAND UINT64_C(0xedcba9876543210)
+static inline uint64_t order_straight(unsigned n)
+{
+    return n == 0 ? 0 : ((ORDER_AS_THEY_STAND << 4) & (UINT64_MAX >> (60 - 4 * n))) | n;
+}
+
+/* ---- bytes ------------------------------------------------------------ */
+
+/* Bytes of nodes that may be used again meanwhile are compared here only. */
+#if defined(__SANITIZE_THREAD__)
+#define ORDERED_RACY 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ORDERED_RACY 1
+#endif
+#endif
+
+#ifdef ORDERED_RACY
+static inline __attribute__((no_sanitize("thread"))) int racy_compare(const uint8_t *a,
+                                                                      const uint8_t *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (a[i] != b[i])
+            return a[i] < b[i] ? -1 : 1;
+    return 0;
+}
+#else
+static inline int racy_compare(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return n ? memcmp(a, b, n) : 0;
+}
+#endif
+
+static inline int bytes_order(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
+{
+    int c = racy_compare(a, b, a_len < b_len ? a_len : b_len);
+
+    return c != 0 ? c : (a_len > b_len) - (a_len < b_len);
+}
+
+/* How many bytes agree from the beginning. */
+static inline size_t bytes_agree(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
+{
+    size_t n = a_len < b_len ? a_len : b_len, i = 0;
+
+    while (i + 8 <= n && load8(a + i) == load8(b + i))
+        i += 8;
+    while (i < n && a[i] == b[i])
+        i++;
+    return i;
+}
+
+/* Eight bytes from `from` on, as a number that compares as they do. */
+static inline uint64_t bytes_head(const uint8_t *p, size_t len, size_t from)
+{
+    uint64_t w = 0;
+
+    if (len >= from + 8)
+        return __builtin_bswap64(load8(p + from));
+    for (size_t i = from; i < len; i++)
+        w |= (uint64_t)p[i] << (56 - 8 * (i - from));
+    return w;
+}
+
+/* ---- inner nodes ------------------------------------------------------ */
+
+struct inner {
+    shm_word *head;
+    shm_word *child;
+    const uint32_t *end;
+    const uint8_t *prefix, *suffix;
+    uint32_t count; /* separators */
+    uint32_t prefix_len, suffix_len;
+};
+
+static inline uint64_t inner_word(unsigned level, unsigned count, size_t prefix_len)
+{
+    return (uint64_t)prefix_len << 32 | (uint64_t)count << 16 | level;
+}
+
+/* Where the prefix begins. */
+static inline uint64_t inner_fixed(uint64_t count)
+{
+    return INNER_HEAD_AT + 8 * count + 8 * (count + 1) + (count + 1) / 2 * 8;
+}
+
+/* False: no inner node that fits into its bytes. */
+static inline bool inner_of(const struct ordered_index *ix, uint64_t word, struct inner *out)
+{
+    uint8_t *p = ix->base + node_offset(word);
+    uint64_t first = shm_peek((shm_word *)p), second = shm_peek((shm_word *)p + 1);
+    uint32_t count = first >> 16 & 0xffff;
+    uint64_t fixed = inner_fixed(count);
+
+    out->count = count;
+    out->prefix_len = first >> 32 & 0xffff;
+    out->suffix_len = (uint32_t)second;
+    out->head = (shm_word *)(p + INNER_HEAD_AT);
+    out->child = out->head + count;
+    out->end = (const uint32_t *)(out->child + count + 1);
+    out->prefix = p + fixed;
+    out->suffix = out->prefix + out->prefix_len;
+    return count < ORDERED_FANOUT && fixed + out->prefix_len + out->suffix_len <= node_bytes(word);
+}
+
+/* Separator i behind the prefix. */
+static inline const uint8_t *inner_suffix(const struct inner *n, unsigned i, size_t *len)
+{
+    uint32_t from = i ? __atomic_load_n(&n->end[i - 1], __ATOMIC_RELAXED) : 0;
+    uint32_t to = __atomic_load_n(&n->end[i], __ATOMIC_RELAXED);
+
+    if (to > n->suffix_len)
+        to = n->suffix_len;
+    if (from > to)
+        from = to;
+    *len = to - from;
+    return n->suffix + from;
+}
+
+/* Separator i compared with a key. */
+static inline int inner_order(const struct inner *n, unsigned i, const uint8_t *key, size_t len)
+{
+    size_t pre = n->prefix_len, suffix_len;
+    const uint8_t *suffix = inner_suffix(n, i, &suffix_len);
+    int c = racy_compare(n->prefix, key, pre < len ? pre : len);
+
+    if (c != 0)
+        return c;
+    return len < pre ? 1 : bytes_order(suffix, suffix_len, key + pre, len - pre);
+}
+
+/* How many bytes separator i has in common with a key. */
+static inline size_t inner_agree(const struct inner *n, unsigned i, const uint8_t *key, size_t len)
+{
+    size_t l = bytes_agree(n->prefix, n->prefix_len, key, len), suffix_len;
+    const uint8_t *suffix = inner_suffix(n, i, &suffix_len);
+
+    return l < n->prefix_len ? l : l + bytes_agree(suffix, suffix_len, key + l, len - l);
+}
+
+/* ---- between the .c files --------------------------------------------- */
+
+/* Follow a word that a node of `level` has. KIST_OK, ORDERED_OUTSIDE, KIST_ECORRUPT. */
+static inline int node_enter(const struct ordered_index *ix, uint64_t word, unsigned level)
+{
+    if (node_level(word) >= level || node_offset(word) == 0 || word >> 48 == 0 ||
+        (node_level(word) == 0 && word >> 48 != 1))
+        return KIST_ECORRUPT;
+    return node_is_inside(ix, word) ? KIST_OK : ORDERED_OUTSIDE;
+}
+
+void ordered_space_drop(struct ordered_space *space); /* ordered_space.c */
+
+/* Begin a change of the tree's shape; `saves`: one that makes room, for which some is kept
+ * when there is none for others (I7). KIST_ENOMEM, -errno, or KIST_OK. */
+int space_begin(struct ordered_index *ix, bool saves);
+
+/* Memory for a node of `bytes`; *word receives where, and how large it is. KIST
+ * errors and -errno take nothing. */
+int space_take(struct ordered_index *ix, const struct ordered_owner *o, uint64_t bytes,
+               unsigned level, uint64_t *word);
+
+/* The change was published: what was taken is in use. */
+void space_done(struct ordered_index *ix);
+/* Or it failed: what was taken is given back, nothing ever led there. */
+void space_abandon(struct ordered_index *ix);
+
+/* A node that nothing leads to any more. */
+void space_retire(struct ordered_index *ix, uint64_t word);
+
+/* Room for a key; there are three. And for a node that is being built. */
+uint8_t *space_key(struct ordered_index *ix, unsigned which);
+shm_word *space_scratch(struct ordered_index *ix, uint64_t bytes);
+
+/* All nodes that the root leads to, parents first; false ends it. ordered_space.c uses it
+ * to find what is free. KIST_OK, ORDERED_OUTSIDE, KIST_ECORRUPT. */
+int ordered_each(const struct ordered_index *ix, bool (*each)(void *arg, uint64_t word), void *arg);
+
+#endif
