@@ -329,8 +329,11 @@ static int build_inner(const struct change *c, const struct gather *g, unsigned 
 
     if (n > 1) /* they ascend: what the first and the last agree in, all do */
         more = bytes_agree(g->sep[from].p, g->sep[from].len, g->sep[to - 1].p, g->sep[to - 1].len);
-    for (i = from; i < to; i++)
+    for (i = from; i < to; i++) {
+        if (g->sep[i].len < more)
+            return KIST_ECORRUPT; /* they do not (I5) */
         suffixes += g->sep[i].len - more;
+    }
     bytes = inner_fixed(n) + g->prefix_len + more + suffixes;
     bytes = (bytes + 7) / 8 * 8;
     w = space_scratch(c->ix, bytes);

@@ -409,6 +409,28 @@ TEST(fills_and_empties_in_any_order)
     test_case = 0;
 }
 
+/* Leaves beside it skip bytes that keys of the empty range do not agree in. */
+TEST(a_range_that_was_emptied_takes_keys_again)
+{
+    enum { SIDE = 1000, GONE = 50, LEFT = 100 };
+    const uint64_t middle = UINT64_C(1) << 48;
+    struct world w = world_private((size_t)4 << 20);
+
+    for (uint64_t i = middle - SIDE; i < middle + SIDE; i++)
+        put(&w, ordered_number(4 * i));
+    for (uint64_t i = middle - GONE; i < middle + GONE; i++)
+        must_ok(take_out_of(&w, w.ix, ordered_number(4 * i)));
+    for (uint64_t i = middle - SIDE; i < middle - LEFT; i++) /* parents are made anew */
+        put(&w, ordered_number(4 * i + 1));
+    must(checked(&w).entries == 2 * SIDE - 2 * GONE + SIDE - LEFT);
+    for (uint64_t i = middle - GONE; i < middle + GONE; i++)
+        put(&w, ordered_number(4 * i));
+    must(checked(&w).entries == 2 * SIDE + SIDE - LEFT);
+    for (uint64_t i = middle - SIDE; i < middle + SIDE; i++)
+        must(holds(&w, ordered_number(4 * i)));
+    world_end(&w);
+}
+
 /* A queue goes through many times as many keys as it ever has at once. */
 TEST(nodes_that_go_are_used_again)
 {
@@ -429,7 +451,7 @@ TEST(nodes_that_go_are_used_again)
 TEST(a_million_keys_are_in_order)
 {
     uint64_t n = test_scaled(1000000), met = 0, key[2] = { 0, 0 };
-    struct world w = world_private((size_t)128 << 20);
+    struct world w = world_private(n * 64 + ((size_t)1 << 20));
     struct ordered_facts f;
     struct ordered_spot at;
 
@@ -724,6 +746,31 @@ TEST(an_answer_counts_if_the_reuse_counter_did_not_move_and_others_do_not)
     world_end(&w);
 }
 
+/* Neither what was taken out nor what came since changes what a reader holds. */
+TEST(an_entry_that_was_taken_out_stays_for_readers_that_are_under_way)
+{
+    struct world w = world_private((size_t)4 << 20);
+    struct ordered_spot at[8];
+    uint64_t loc[8], reuse;
+
+    for (uint64_t i = 0; i < 8; i++)
+        put(&w, ordered_number(10 * i));
+    for (uint64_t i = 0; i < 8; i++) {
+        must_ok(ordered_find(w.ix, &w.o, ordered_number(10 * i), ORDERED_AT, &at[i]));
+        loc[i] = ordered_loc(w.ix, &at[i]);
+    }
+    reuse = w.heap->reuse;
+    for (uint64_t i = 0; i < 8; i += 2)
+        must_ok(take_out_of(&w, w.ix, ordered_number(10 * i)));
+    for (uint64_t i = 0; i < 40; i++)
+        put(&w, ordered_number(1000 + i));
+    must(w.heap->reuse == reuse);
+    for (uint64_t i = 0; i < 8; i++)
+        must(ordered_loc(w.ix, &at[i]) == loc[i]);
+    must(checked(&w).entries == 44);
+    world_end(&w);
+}
+
 /* ---- no room ---------------------------------------------------------- */
 
 static int refuse(int fd, uint64_t off, uint64_t len)
@@ -862,6 +909,26 @@ TEST(a_tree_that_leads_to_one_node_from_many_places_ends_a_walk)
         must(++steps < 10000);
     must_rc(rc, KIST_ECORRUPT);
     must_rc(ordered_find(w.ix, &w.o, ordered_number(5), ORDERED_LT, &at), KIST_ECORRUPT);
+    world_end(&w);
+}
+
+TEST(a_node_that_leads_to_itself_is_damage)
+{
+    struct world w = world_private((size_t)4 << 20);
+    uint64_t word = node_make(4096, 4096, 1);
+    struct ordered_facts f;
+    struct ordered_spot at;
+    shm_word *p;
+
+    must_ok(index_grow(&w.ix->file, 4));
+    p = (shm_word *)(w.ix->base + 4096);
+    p[0] = inner_word(1, 1, 0);
+    p[3] = p[4] = word;
+    shm_store(&ordered_head(w.ix)->root, word);
+    must_rc(ordered_check(w.ix, NULL, &f), KIST_ECORRUPT);
+    must_rc(ordered_find(w.ix, &w.o, text("key"), ORDERED_AT, &at), KIST_ECORRUPT);
+    must_rc(ordered_first(w.ix, &at), KIST_ECORRUPT);
+    must_rc(ordered_last(w.ix, &at), KIST_ECORRUPT);
     world_end(&w);
 }
 
