@@ -73,4 +73,17 @@ offers 'kist copy store ot' other
 offers 'kist ls $(touch${IFS}pwned) ' ''
 check [ ! -e pwned ]
 
+t names of banks are offered quoted, and nothing in them is run
+# shellcheck disable=SC2016
+for name in '$(touch${IFS}pwned)' '`touch pwned`' 'x;touch pwned' '*' 'new
+line'; do
+    run create odd "$name"
+    status 0
+done
+# shellcheck disable=SC2016
+offers 'kist ls odd ' '$'"'new\nline'"' \$\(touch\$\{IFS\}pwned\) \* \`touch\ pwned\` x\;touch\ pwned'
+offers 'kist ls odd x' 'x\;touch\ pwned'
+offers 'kist ls odd x\;' 'x\;touch\ pwned'
+check [ ! -e pwned ]
+
 finish
