@@ -183,7 +183,7 @@ static int dump_bank(struct dump *d)
     progress_end(&d->bar);
     if (d->target != FOR_JSON && (status == STATUS_DONE || status == STATUS_DAMAGE)) {
         out_text("DATA=END\n");
-        if (!d->s->quiet && stats.entries > 0)
+        if (!d->s->quiet && stats.entries > 0 && !out_failed())
             complain("the times of entries are not part of this format, and so not of the dump");
     }
     return status;

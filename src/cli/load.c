@@ -133,6 +133,7 @@ struct load_dump {
     struct session s;
     struct reader reader;
     struct progress bar;
+    uint64_t checked; /* entries that the first reading found */
     uint64_t entries, bytes;
 };
 
@@ -143,10 +144,11 @@ static int check_entry(kist_bytes key, kist_bytes value, void *arg)
     if (key.len > KIST_KEY_MAX || value.len > KIST_VALUE_MAX)
         return fail_usage("%s, line %" PRIu64 ": a %s of %zu bytes; %u is the most, and nothing "
                           "was loaded",
-                          load->reader.name, load->reader.line_number,
+                          load->reader.shown, load->reader.line_number,
                           key.len > KIST_KEY_MAX ? "key" : "value",
                           key.len > KIST_KEY_MAX ? key.len : value.len,
                           key.len > KIST_KEY_MAX ? KIST_KEY_MAX : KIST_VALUE_MAX);
+    load->checked++;
     progress_update(&load->bar, reader_at(&load->reader), 2 * (uint64_t)load->reader.size);
     return STATUS_DONE;
 }
@@ -156,13 +158,8 @@ static int put_entry(kist_bytes key, kist_bytes value, void *arg)
     struct load_dump *load = arg;
     int rc = kist_put(load->s.bank, key, value);
 
-    if (rc != KIST_OK) {
-        int status = session_fail(&load->s, rc);
-
-        complain("%" PRIu64 " entries were loaded before that; loading again does no harm",
-                 load->entries);
-        return status;
-    }
+    if (rc != KIST_OK)
+        return session_fail(&load->s, rc);
     load->entries++;
     load->bytes += key.len + value.len;
     progress_update(&load->bar, (uint64_t)load->reader.size + reader_at(&load->reader),
@@ -187,6 +184,22 @@ static void print_dump_loaded(const struct load_dump *load, const struct args *a
     }
 }
 
+/* The second reading. It finds what the first one found, unless somebody wrote
+ * into the file meanwhile. */
+static int load_entries(struct load_dump *load)
+{
+    int status = reader_each(&load->reader, put_entry, load);
+
+    if (status == STATUS_DONE && load->entries != load->checked) {
+        complain("%s: the dump was changed while it was being loaded", load->reader.shown);
+        status = STATUS_SYSTEM;
+    }
+    if (status != STATUS_DONE)
+        complain("%" PRIu64 " entries were loaded before that; loading again does no harm",
+                 load->entries);
+    return status;
+}
+
 static int load_checked(struct load_dump *load, const struct args *args)
 {
     enum session_how how = args_has(args, OPT_CREATE) ? SESSION_CREATE : SESSION_WRITE;
@@ -197,7 +210,7 @@ static int load_checked(struct load_dump *load, const struct args *args)
     if (status == STATUS_DONE)
         status = session_open(&load->s, args, how);
     if (status == STATUS_DONE) {
-        status = reader_each(&load->reader, put_entry, load);
+        status = load_entries(load);
         progress_end(&load->bar);
         if (status == STATUS_DONE)
             print_dump_loaded(load, args);

@@ -36,7 +36,12 @@ static int bad(const struct reader *r, const char *format, ...)
     va_start(list, format);
     (void)vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    return fail_usage("%s, line %llu: %s", r->name, (unsigned long long)r->line_number, text);
+    if (r->whole) {
+        complain("%s, line %llu: the dump was changed while it was being loaded", r->shown,
+                 (unsigned long long)r->line_number);
+        return STATUS_SYSTEM;
+    }
+    return fail_usage("%s, line %llu: %s", r->shown, (unsigned long long)r->line_number, text);
 }
 
 /* ---- opening ---------------------------------------------------------- */
@@ -98,12 +103,13 @@ int reader_open(struct reader *r, const char *path)
     struct stat st;
 
     *r = (struct reader){ .name = is_stdin ? "standard input" : path };
+    (void)escape_text(r->shown, sizeof r->shown, r->name, strlen(r->name));
     if (fd < 0 || fstat(fd, &st) < 0)
         return fail_errno(errno, "cannot read", r->name);
     if (S_ISDIR(st.st_mode)) {
         (void)close(fd);
         return fail_usage("%s is a directory; --files=%s loads the files in it", quoted(path),
-                          path);
+                          r->shown);
     }
     r->start = lseek(fd, 0, SEEK_CUR);
     if (r->start < 0) {
@@ -311,8 +317,8 @@ static int take_word(struct reader *r, struct header *h, const char *word, const
         strcmp(word, "integerdup") == 0 || strcmp(word, "reversedup") == 0)
         return is_off(value)
                    ? STATUS_DONE
-                   : bad(r, "the database has several values for a key (%s=%.40s); kist has one, "
-                            "so nothing was loaded", word, value);
+                   : bad(r, "the database has several values for a key (%s is %s); kist has "
+                            "one, so nothing was loaded", quoted(word), quoted(value));
     if (strcmp(word, "mapsize") == 0 || strcmp(word, "maxreaders") == 0)
         h->lmdb = true;
     return known_word(word) ? STATUS_DONE
@@ -476,9 +482,13 @@ int reader_each(struct reader *r, int (*each)(kist_bytes key, kist_bytes value, 
         return status; /* no entries: a dump of none, in JSON lines */
     if (strncmp(r->line, "VERSION=", 8) == 0) {
         status = read_header(r, &header, len);
-        return status == STATUS_DONE ? read_data(r, &header, each, arg) : status;
+        if (status == STATUS_DONE)
+            status = read_data(r, &header, each, arg);
+    } else if (r->line[strspn(r->line, " \t\r")] == '{') {
+        status = read_json(r, len, each, arg);
+    } else {
+        return bad(r, "this is no dump; one begins with { or with VERSION=3");
     }
-    if (r->line[strspn(r->line, " \t\r")] == '{')
-        return read_json(r, len, each, arg);
-    return bad(r, "this is no dump; one begins with { or with VERSION=3");
+    r->whole |= status == STATUS_DONE;
+    return status;
 }

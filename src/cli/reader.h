@@ -4,13 +4,16 @@
 
 #include <kist/kist.h>
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
 
 struct reader {
     FILE *in;
-    const char *name; /* for messages */
+    const char *name; /* as it was given */
+    char shown[512];  /* for messages: nothing in it that a terminal obeys */
+    bool whole;       /* it was read to its end, and all of it was good */
     off_t start, size;
     uint64_t line_number;
     char *line, *key_line;
@@ -26,7 +29,7 @@ int reader_open(struct reader *r, const char *path);
 /*
  * Call `each` for every entry, from the start on; it returns STATUS_DONE to go
  * on. Returns the exit status, having told what is wrong and in which line.
- * May be called again.
+ * May be called again; what is bad only then has changed meanwhile.
  */
 int reader_each(struct reader *r, int (*each)(kist_bytes key, kist_bytes value, void *arg),
                 void *arg);

@@ -325,11 +325,57 @@ status 2
 run dump s nobank
 status 3
 if [ -e /dev/full ]; then
-    "$KIST" dump s b >/dev/full 2>io/err
-    got=$? call='kist dump >/dev/full'
-    status 3
-    err 'cannot write to standard output'
+    for kind in json bdb; do
+        "$KIST" dump s b --for=$kind >/dev/full 2>io/err
+        got=$? call="kist dump --for=$kind >/dev/full"
+        status 3
+        err 'cannot write to standard output'
+    done
 fi
+
+t nothing that a terminal obeys gets into a message
+printf 'VERSION=3\ndup\033[1m=\033[2m\nHEADER=END\n' >bad.dump
+run load s b bad.dump
+status 2
+err "('dup\\x1b[1m' is '\\x1b[2m')"
+odd=$(printf 'odd\033[1m\nname')
+echo '{' >"$odd"
+run load s b "$odd"
+status 2
+err 'odd\x1b[1m\nname, line 1: '
+rm "$odd"
+mkdir "$odd"
+run load s b "$odd"
+status 2
+err '--files=odd\x1b[1m\nname'
+
+# The program is stopped when it has made the bank, which is behind the first
+# reading; once more if it was done before that.
+t a dump that is changed while it is loaded is told of
+awk 'BEGIN { for (i = 0; i < 60000; i++) printf "{\"key\":\"%d\",\"value\":\"v\"}\n", i }' >whole.json
+load_and_change() { # COMMAND that prints what the file is then
+    "$KIST" drop s changing 2>io/err
+    cp whole.json changing.json
+    "$KIST" load s changing changing.json --create >io/out 2>io/err &
+    load=$!
+    while [ ! -e s/changing/kist.live ] && kill -0 $load 2>/dev/null; do :; done
+    kill -STOP $load 2>/dev/null
+    sh -c "$1" >changed.json
+    cat changed.json >changing.json
+    kill -CONT $load 2>/dev/null
+    wait $load
+    got=$? call="kist load, and $1"
+}
+for change in ':' 'head -n 30000 whole.json' 'printf "{\n"; cat whole.json' 'printf VERSION=3'; do
+    for _ in 1 2 3 4 5 6 7 8; do
+        load_and_change "$change"
+        [ $got = 0 ] && grep -q ' 60000 entries' io/out || break
+    done
+    status 3
+    check grep -q '^kist: changing.json.*: the dump was changed while it was being loaded$' io/err
+    check grep -q 'entries were loaded before that' io/err
+    check [ ! -s io/out ]
+done
 
 t a pipe that ends early gathers nothing behind
 TMPDIR=/nonexistent "$KIST" load s b >io/out 2>io/err <<END
