@@ -294,7 +294,7 @@ static int compare(const struct bank *to, const struct snapshot *snap, const kis
     if (report->entries != snap->entries)
         return bank_err(to, KIST_ECORRUPT, NULL, ERR_NOWHERE,
                         "bank '%s' has %llu entries, its heap %llu, so no copy was made; run "
-                        "'kist verify'",
+                        "'kist repair', or 'kist dump' for what can be read",
                         to->name, (unsigned long long)snap->entries,
                         (unsigned long long)report->entries);
     return KIST_OK;

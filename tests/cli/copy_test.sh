@@ -111,6 +111,28 @@ err "damaged records, so no copy was made"
 check [ ! -e c9 ]
 check [ -z "$(find . -name '*.copying.*')" ]
 
+t a bank whose heap lacks a file is not copied, and the advice helps
+rm -rf damaged
+run create damaged b --segment-bytes=4K
+i=0
+while [ $i -lt 60 ]; do
+    echo '{"key":"'$i'","value":"'"$(printf %0200d 0)"'"}'
+    i=$((i + 1))
+done >sixty.json
+run load damaged b sixty.json
+rm damaged/b/kist.heap.2
+run copy damaged c9
+status 4
+err "bank 'b' has 60 entries, its heap "
+check grep -q "run 'kist repair'" io/err
+check [ ! -e c9 ]
+run repair damaged b
+status 0
+run copy damaged c9
+status 0
+run verify c9
+status 0
+
 t a copy made while the store is written has only whole versions
 (
     n=0
