@@ -329,6 +329,19 @@ static int verify_index(struct verifying *v, uint64_t *oldest, uint64_t *newest)
     return rc;
 }
 
+/* What a file that is missing held, or the part of one that was cut off. */
+static int count_lost(struct verifying *v)
+{
+    uint64_t lost, first;
+    int rc = iter_lost(v->handle, &lost, &first);
+
+    if (rc == KIST_OK && lost > 0) {
+        found_damage(v, first, 0, 0);
+        v->report.damaged += lost - 1;
+    }
+    return rc;
+}
+
 int kist_verify(kist_bank *h, kist_report *report, kist_progress progress, void *arg)
 {
     struct verifying v = { .handle = h, .progress = progress, .arg = arg };
@@ -342,6 +355,8 @@ int kist_verify(kist_bank *h, kist_report *report, kist_progress progress, void 
     rc = verify_index(&v, &oldest, &newest);
     for (uint64_t n = oldest; rc == KIST_OK && n <= newest; n++)
         rc = verify_one(&v, &n, &newest);
+    if (rc == KIST_OK)
+        rc = count_lost(&v);
     if (rc != KIST_OK)
         return rc;
     if (report)

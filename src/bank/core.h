@@ -392,6 +392,12 @@ struct hash_owner core_owner(struct core *c);
 /* hash_room(), with more address space if it needs some. */
 int core_room(struct core *c, uint64_t hash, struct hash_room *out);
 
+/* ---- walking (iter.c) ------------------------------------------------- */
+
+/* How many entries of the index lead to no place in any file, and the segment that
+ * the first of them names: its file is missing, or was cut short. */
+int iter_lost(kist_bank *h, uint64_t *lost, uint64_t *first);
+
 /* ---- syncing (sync.c) ------------------------------------------------- */
 
 /* Make everything below `place` durable. Not under the lock word. */

@@ -17,6 +17,7 @@ enum { LOAD_TRIES = 10 };
 struct met {
     struct segment *segment; /* NULL: it is missing */
     uint64_t offset;
+    uint64_t n;
 };
 
 struct kist_iter {
@@ -100,7 +101,7 @@ static bool hold_all(kist_iter *it, struct core *c, size_t n, bool last)
         }
         if (s)
             segment_hold(s);
-        it->met[it->n++] = (struct met){ s, place_offset(place) };
+        it->met[it->n++] = (struct met){ s, place_offset(place), place_n(place) };
     }
     return true;
 }
@@ -259,6 +260,29 @@ int kist_iter_next(kist_iter *it, kist_entry *entry)
         if (rc != KIST_MISS)
             return rc;
     }
+}
+
+int iter_lost(kist_bank *h, uint64_t *lost, uint64_t *first)
+{
+    kist_iter *it;
+    int rc = kist_iter_open(&it, h);
+
+    *lost = *first = 0;
+    while (rc == KIST_OK && !it->cursor.done) {
+        rc = it->cap ? load(it) : make_room(it, HASH_CURSOR_SLOTS);
+        for (; it->at < it->n; it->at++) {
+            const struct met *m = &it->met[it->at];
+
+            if (!m->segment || m->offset + RECORD_MIN > m->segment->len) {
+                *first = *lost == 0 ? m->n : *first;
+                ++*lost;
+            }
+            segment_release(m->segment);
+        }
+        it->n = it->at = 0;
+    }
+    kist_iter_close(it);
+    return rc == KIST_ECORRUPT ? KIST_OK : rc; /* a damaged index is told of otherwise */
 }
 
 void kist_iter_close(kist_iter *it)

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -463,6 +464,24 @@ TEST(repair_of_a_bank_that_is_not_there_says_so)
 
     must_rc(kist_repair(f.store, "none", NULL, NULL, NULL), KIST_ENOBANK);
     must_rc(kist_repair(f.store, "../none", NULL, NULL, NULL), KIST_EBANKNAME);
+    fixture_close(&f);
+}
+
+TEST(verify_tells_of_a_heap_file_that_is_missing)
+{
+    kist_bank_options opt = { .size = sizeof opt, .segment_bytes = 4096 };
+    struct fixture f = fixture_open_with(&opt);
+    kist_report report = { .size = sizeof report };
+    char path[PATH_MAX];
+
+    fill(f.bank, 200, 1);
+    must_ok(kist_bank_close(f.bank));
+    (void)snprintf(path, sizeof path, "%s/bank/kist.heap.3", f.dir);
+    must(unlink(path) == 0);
+    f.bank = open_bank(f.store, "bank");
+    must_rc(kist_verify(f.bank, &report, NULL, NULL), KIST_ECORRUPT);
+    must_ok(kist_repair(f.store, "bank", NULL, NULL, NULL));
+    must_verify(f.bank);
     fixture_close(&f);
 }
 
