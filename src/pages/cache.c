@@ -368,13 +368,20 @@ bool kist_pages_is_cached(kist_pages *p, uint64_t addr)
     return there;
 }
 
+/* Of two invalidations at once the one that began first may come last. */
+static void note_change(kist_pages *p, uint64_t set, uint64_t now)
+{
+    if (p->changed[set] < now)
+        p->changed[set] = now; /* P4 */
+}
+
 static void forget_page(kist_pages *p, uint64_t number, uint64_t now)
 {
     uint64_t set = set_of(p, number);
     struct stripe *stripe = set_lock(p, set);
     struct frame *f = frame_find(p, number);
 
-    p->changed[set] = now; /* P4 */
+    note_change(p, set, now);
     if (f)
         frame_forget(p, f);
     set_unlock(p, stripe);
@@ -387,7 +394,7 @@ static void forget_among_all(kist_pages *p, uint64_t first, uint64_t last, uint3
     for (uint64_t set = 0; set < p->sets; set++) {
         struct stripe *stripe = set_lock(p, set);
 
-        p->changed[set] = now; /* P4 */
+        note_change(p, set, now);
         for (uint64_t i = set * p->ways; i < (set + 1) * p->ways; i++)
             if (p->tags[i] != PAGES_NONE && p->tags[i] >= first && p->tags[i] <= last &&
                 p->frames[i].len <= len)

@@ -5,6 +5,7 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 enum { PAGE = 64, COUNT = 64, THREADS = 6 };
@@ -143,6 +144,63 @@ TEST(reading_ahead_in_many_threads_takes_no_stale_pages)
 {
     run_over(64, 8);
     run_over(8, 4);
+}
+
+/* ---- two invalidations ------------------------------------------------- */
+
+static _Atomic bool asked, go_on;
+
+/* Whoever asks for page 0 waits, and holds its set locked. */
+static int64_t slow_at_first(void *arg, uint64_t pos, void *buf, size_t len)
+{
+    (void)arg;
+    atomic_store(&asked, true);
+    while (pos == 0 && !atomic_load(&go_on))
+        (void)sched_yield();
+    memset(buf, 0, len);
+    return (int64_t)len;
+}
+
+static void *read_first(void *arg)
+{
+    char byte;
+
+    must_ok(kist_pages_read(arg, 0, &byte, 1));
+    return NULL;
+}
+
+static void *forget_both(void *arg)
+{
+    kist_pages_invalidate(arg, 0, 2 * PAGE);
+    return NULL;
+}
+
+/* The first one has begun and waits for page 0; a page 1 is fetched; the second
+ * one forgets that, and only then the first comes to it. */
+TEST(what_the_later_of_two_invalidations_forgot_is_not_handed_in)
+{
+    kist_device device = { .size = sizeof device, .map = slow_at_first };
+    kist_pages_options opt = {
+        .size = sizeof opt, .flags = KIST_PAGES_THREADS, .page_bytes = PAGE, .cache_pages = 64
+    };
+    static const unsigned char stale[PAGE] = "stale";
+    pthread_t reader, first;
+    kist_pages_gap gap = { 0 };
+    kist_pages *p;
+    size_t n;
+
+    must_ok(kist_pages_open(&p, &device, &opt));
+    must(pthread_create(&reader, NULL, read_first, p) == 0);
+    while (!atomic_load(&asked))
+        (void)sched_yield();
+    must(pthread_create(&first, NULL, forget_both, p) == 0);
+    while (gap.ticket == 0)
+        must_ok(kist_pages_missing(p, PAGE, 1, &gap, 1, &n));
+    kist_pages_invalidate(p, PAGE, 1);
+    atomic_store(&go_on, true);
+    must(pthread_join(reader, NULL) == 0 && pthread_join(first, NULL) == 0);
+    must(kist_pages_supply(p, PAGE, stale, PAGE, gap.ticket) == KIST_CHANGED);
+    kist_pages_close(p);
 }
 
 /* ---- one writer ------------------------------------------------------- */
