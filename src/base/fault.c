@@ -3,7 +3,8 @@
  *
  * The kernel raises SIGBUS in the thread that touches a page which the file
  * does not have any more, or which its medium does not yield. While a thread
- * copies, a jump buffer of its own is set, and the handler jumps there.
+ * copies, a jump buffer of its own is set, and the handler jumps there. In a
+ * thread that blocks the signal nothing is copied: the caller reads instead.
  * What comes at any other time is not ours: it is handed to the handler that
  * was there before, in the way the kernel would have called that one.
  *
@@ -26,9 +27,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where this thread goes on; NULL: no copy is under way. Initial-exec: a
- * handler must not allocate, and the first use of another kind may. */
-static _Thread_local __attribute__((tls_model("initial-exec"))) sigjmp_buf *copying;
+/* What this thread copies, and where it goes on if it can't. */
+struct copy {
+    sigjmp_buf on;
+    uintptr_t from, to;
+};
+
+/* NULL: no copy is under way. Initial-exec: a handler must not allocate, and
+ * the first use of another kind may. */
+static _Thread_local __attribute__((tls_model("initial-exec"))) struct copy *copying;
 
 /* A handler that ours was put in front of; kept for ever. */
 struct before {
@@ -94,12 +101,26 @@ static void hand_on(int sig, siginfo_t *info, void *context)
         call_handler(a, sig, info, context);
 }
 
+/* Did the copy touch it? Another signal's handler may run in its middle, and
+ * touch what else it likes. The address may be that of the page only. */
+static bool is_of_copy(const siginfo_t *info)
+{
+    enum { UNIT = 1 << 16 };
+    uintptr_t unit = UNIT, at = (uintptr_t)info->si_addr;
+
+    if (!copying || info->si_code <= 0)
+        return false;
+    if (info->si_code == BUS_MCEERR_AR && info->si_addr_lsb > 0 && info->si_addr_lsb < 48)
+        unit = (uintptr_t)1 << info->si_addr_lsb;
+    return at >= (copying->from & ~(unit - 1)) && at < copying->to;
+}
+
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
     int err = errno;
 
-    if (copying && info->si_code > 0)
-        siglongjmp(*copying, 1);
+    if (is_of_copy(info))
+        siglongjmp(copying->on, 1);
     hand_on(sig, info, context);
     errno = err;
 }
@@ -156,20 +177,33 @@ int OS_REAL(fault_guard)(void)
     return rc;
 }
 
+/* Where the signal is blocked the kernel ends the process instead of calling
+ * the handler. */
+static bool can_be_caught(void)
+{
+    sigset_t blocked;
+
+    return pthread_sigmask(SIG_BLOCK, NULL, &blocked) == 0 && sigismember(&blocked, SIGBUS) == 0;
+}
+
 /* The handler runs with SA_NODEFER and an empty mask: nothing is to be undone
- * by the jump, and saving the mask, a system call, can be spared. */
+ * by the jump, and saving the mask can be spared. */
 int OS_REAL(fault_copy)(void *to, const void *from, size_t len)
 {
-    sigjmp_buf here;
+    struct copy here, *outer = copying;
 
-    if (sigsetjmp(here, 0)) {
-        copying = NULL;
+    if (!can_be_caught())
+        return -EFAULT;
+    here.from = (uintptr_t)from;
+    here.to = (uintptr_t)from + len;
+    if (sigsetjmp(here.on, 0)) {
+        copying = outer;
         return -EFAULT;
     }
     copying = &here;
     atomic_signal_fence(memory_order_seq_cst); /* set before the first byte is touched ... */
     memcpy(to, from, len);
     atomic_signal_fence(memory_order_seq_cst); /* ... and until the last one was */
-    copying = NULL;
+    copying = outer;
     return 0;
 }

@@ -104,7 +104,8 @@ struct os_place {
       (out, addr, len, prot, flags, fd, off))                                                      \
     X(int, unmap, (void *addr, size_t len), (addr, len))                                           \
     X(int, advise, (void *addr, size_t len, int advice), (addr, len, advice))                      \
-    /* fault.c: a copy that a SIGBUS ends with -EFAULT, once fault_guard was called */             \
+    /* fault.c: a copy that a SIGBUS ends with -EFAULT, once fault_guard was called; or            \
+     * where the thread blocks SIGBUS */                                                           \
     X(int, fault_guard, (void), ())                                                                \
     X(int, fault_copy, (void *to, const void *from, size_t len), (to, from, len))                  \
     X(void *, alloc, (size_t len), (len)) /* zeroed; NULL: none */                                 \

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -222,6 +223,97 @@ TEST(guarded_reads_beside_a_process_that_cuts_the_file_are_right_or_fail)
 }
 
 /* ---- other handlers --------------------------------------------------- */
+
+/* As threads do that leave all signals to another one. */
+static void blocks_all_signals(void *arg)
+{
+    int fd = file_of(arg, LEN);
+    kist_device device;
+    kist_pages *p;
+    sigset_t all;
+    char byte;
+
+    must_ok(kist_device_open(&device, fd, KIST_DEVICE_GUARDED));
+    (void)sigfillset(&all);
+    must(pthread_sigmask(SIG_BLOCK, &all, NULL) == 0);
+    p = open_over(&device, 64);
+    must_read(p, LEN);
+    must(ftruncate(fd, 100) == 0);
+    kist_pages_invalidate(p, 0, LEN);
+    must_read(p, 100);
+    must_rc(kist_pages_read(p, LEN - 1, &byte, 1), KIST_EBOUNDS);
+}
+
+TEST(a_thread_that_blocks_the_signal_is_guarded_too)
+{
+    char *dir = tmp_dir(TMP_DISK);
+
+    in_child(blocks_all_signals, dir);
+    free(dir);
+}
+
+/* A signal's handler that touches a page which is not there, and has a SIGBUS
+ * handler of the program's put another in its place. */
+static char *hole;
+static volatile sig_atomic_t alarms_begun, alarms_done;
+
+static void mend(int sig, siginfo_t *info, void *context)
+{
+    (void)sig, (void)context;
+    must(info->si_addr == hole);
+    must(mmap(hole, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == hole);
+}
+
+static void touch_hole(int sig)
+{
+    (void)sig;
+    alarms_begun++;
+    (void)*(volatile char *)hole;
+    alarms_done++;
+}
+
+static void make_hole(int fd)
+{
+    hole = mmap(hole, 4096, PROT_READ, MAP_SHARED | (hole ? MAP_FIXED : 0), fd, 0);
+    must(hole != MAP_FAILED);
+}
+
+static void other_handlers_touch(void *arg)
+{
+    enum { BIG = 8 << 20, TIMES = 20 };
+    struct sigaction bus = { .sa_sigaction = mend, .sa_flags = SA_SIGINFO };
+    struct sigaction alarm = { .sa_handler = touch_hole };
+    const struct itimerval soon = { .it_value.tv_usec = 500 };
+    int fd = file_of(arg, LEN), empty = open("/dev/shm", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    char *buf = malloc(BIG);
+    kist_device device;
+
+    if (empty < 0)
+        empty = open(arg, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    must(buf && empty >= 0 && ftruncate(fd, BIG) == 0);
+    must(sigaction(SIGBUS, &bus, NULL) == 0);
+    must(sigaction(SIGALRM, &alarm, NULL) == 0);
+    must_ok(kist_device_open(&device, fd, KIST_DEVICE_GUARDED));
+    while (alarms_begun < TIMES) {
+        int now = alarms_begun;
+
+        make_hole(empty);
+        must(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+        while (alarms_begun == now)
+            must(device.map(device.arg, 0, buf, BIG) == BIG);
+        must(alarms_done == alarms_begun);
+    }
+    free(buf);
+    kist_device_close(&device);
+}
+
+TEST(what_another_handler_touches_during_a_copy_is_not_the_guards)
+{
+    char *dir = tmp_dir(TMP_DISK);
+
+    in_child(other_handlers_touch, dir);
+    free(dir);
+}
 
 static sigjmp_buf back;
 static volatile sig_atomic_t came;
