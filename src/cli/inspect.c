@@ -31,9 +31,10 @@ struct inspect {
     const struct args *args;
     const char *bank;
     struct paged_file file;
-    bool found;  /* the bank that was asked for */
-    bool broken; /* the system said no: going on makes no sense */
-    int status;  /* the worst so far */
+    bool found;      /* the bank that was asked for */
+    bool broken;     /* the system said no: going on makes no sense */
+    int status;      /* the worst so far */
+    uint64_t walked; /* bytes of blocks that the directory led to */
 };
 
 static bool json(const struct inspect *in)
@@ -406,6 +407,11 @@ static bool inspect_entry(struct inspect *in, uint64_t entry, uint64_t number_of
         return true;
     }
     b.buckets = UINT64_C(1) << lg;
+    in->walked += (uint64_t)IDX_BUCKET << lg;
+    if (in->walked > 2 * in->file.len) { /* twice: one in use may move meanwhile */
+        damaged(in, b.at, "the entries of the directory lead to the same blocks again and again");
+        return false;
+    }
     if (!count_slots(in, &b))
         return false;
     print_block(in, &b);
@@ -416,6 +422,7 @@ static void inspect_directory(struct inspect *in, uint64_t at, uint64_t entries)
 {
     uint64_t entry = 0, next = 0;
 
+    in->walked = 0;
     for (uint64_t i = 0, same; i < entries && !out_failed(); i += same) {
         if (kist_pages_get_u64_le(in->file.pages, at + 8 * i, &entry) != KIST_OK)
             return; /* it was compared with the file's length before */

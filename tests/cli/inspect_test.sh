@@ -120,6 +120,27 @@ run inspect hurt b
 status 4
 check grep -q 'ends too early' io/err
 
+t a directory that leads to one block again and again comes to an end
+rm -rf hurt
+cp -r s hurt
+index=$(ls hurt/b/kist.index.*)
+head -c 64 "$index" >io/header
+# A root of depth 18 at 128; entries that differ, for one block of 2^14 buckets there.
+printf '\222\0\0\0\0\0\0\0' >io/root
+printf '\016\040\0\0\0\0\0\0\116\040\0\0\0\0\0\0' >io/entries
+for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17; do
+    cat io/entries io/entries >io/twice
+    mv io/twice io/entries
+done
+{
+    cat io/header io/root
+    head -c 56 /dev/zero
+    cat io/entries
+} >"$index"
+timeout 20 "$KIST" inspect hurt b >io/out 2>io/err
+check [ $? -eq 4 ]
+check grep -q 'again and again' io/err
+
 t random bytes in the files lead to no crash and no endless output
 n=0
 while [ $n -lt 60 ]; do
