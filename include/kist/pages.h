@@ -461,8 +461,9 @@ typedef struct kist_writer_options {
     uint32_t size;          /* sizeof(kist_writer_options)                   */
     uint32_t flags;         /* enum kist_writer_flag; default 0              */
     uint32_t pending_pages; /* the most that are pending at once, 1 to 65,536;
-                               each takes a page, an eighth of one and some 50
-                               bytes; default 1,024                          */
+                               each takes a page, an eighth of one, up to
+                               4,096 bytes to align it, and some 50 bytes;
+                               default 1,024                                 */
     uint32_t reserved;
     uint64_t device_bytes; /* no byte is set from here on; default 0: no limit.
                               A file then grows by what is set behind its end,
