@@ -408,7 +408,7 @@ static uint64_t next_time(kist_pages *p)
     return atomic_fetch_add_explicit(&p->changes, 1, memory_order_acq_rel) + 1;
 }
 
-void kist_pages_invalidate(kist_pages *p, uint64_t addr, uint64_t len)
+void pages_forget(kist_pages *p, uint64_t addr, uint64_t len)
 {
     uint64_t first = page_of(p, addr), last, now;
 
@@ -421,6 +421,12 @@ void kist_pages_invalidate(kist_pages *p, uint64_t addr, uint64_t len)
     else
         for (uint64_t number = first; number <= last; number++)
             forget_page(p, number, now);
+}
+
+void kist_pages_invalidate(kist_pages *p, uint64_t addr, uint64_t len)
+{
+    atomic_fetch_add_explicit(&p->told, 1, memory_order_release); /* with update_reach() */
+    pages_forget(p, addr, len);
 }
 
 void pages_forget_short(kist_pages *p)

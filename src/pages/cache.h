@@ -75,6 +75,7 @@ struct kist_pages {
     struct stripe *stripes; /* PAGES_STRIPES of them, in stripes_memory */
     void *stripes_memory;
     _Atomic uint64_t changes; /* invalidations so far: the time */
+    _Atomic uint64_t told;    /* of them, by the program, which may have changed the device */
 
     /* Reading ahead (supply.c). */
     _Atomic uint64_t expected; /* the page that goes on where the last miss ended */
@@ -170,6 +171,9 @@ static inline void *page_align_up(const kist_pages *p, void *at)
 
 /* One call of the device more, no set being locked. */
 void pages_count_call(kist_pages *p);
+
+/* kist_pages_invalidate(), for what the writer itself has changed. */
+void pages_forget(kist_pages *p, uint64_t addr, uint64_t len);
 
 /* Forget pages that end before their border: the device has grown. */
 void pages_forget_short(kist_pages *p);

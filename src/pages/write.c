@@ -46,7 +46,8 @@ struct kist_writer {
     struct pending **sorted; /* `used` of them */
     size_t used;
     struct pending *oldest, *newest;
-    uint64_t reach; /* the device has been written up to here */
+    uint64_t reach; /* the device has been written up to here ... */
+    uint64_t told;  /* ... since the program told of this many changes */
 
     struct pending **plan; /* of a commit */
     kist_bytes pieces[OS_PIECES_MAX];
@@ -255,6 +256,18 @@ static int write_failed(int rc, uint64_t pos)
     return err_set(rc, NULL, NULL, pos, "cannot write to the device: %s", kist_strerror(rc));
 }
 
+/* The device may have been cut short by whoever invalidates. Asked after
+ * writev: what is cached by then, and short, may be older than that. */
+static void update_reach(kist_writer *w)
+{
+    uint64_t told =
+        atomic_load_explicit(&w->pages->told, memory_order_acquire); /* kist_pages_invalidate() */
+
+    if (told != w->told)
+        w->reach = 0;
+    w->told = told;
+}
+
 static int write_run(kist_writer *w, struct pending **run, size_t n)
 {
     kist_pages *p = w->pages;
@@ -273,7 +286,8 @@ static int write_run(kist_writer *w, struct pending **run, size_t n)
     end = pos + ((uint64_t)(n - 1) << p->head.shift) + len;
     w->stats.calls++;
     rc = p->device.writev(p->device.arg, pos, w->pieces, n);
-    kist_pages_invalidate(p, pos, end - pos); /* W3 */
+    pages_forget(p, pos, end - pos); /* W3 */
+    update_reach(w);
     if (end > w->reach)
         pages_forget_short(p); /* where it ended before it may have grown */
     if (rc != 0)

@@ -201,6 +201,34 @@ TEST(a_device_grows_by_what_is_set_and_not_to_the_end_of_its_page)
             }
 }
 
+/* Cut short by somebody else, who says so, it grows a second time. */
+TEST(a_device_that_was_cut_grows_anew_for_pages_cached_in_between)
+{
+    struct paged d;
+    kist_pages *p;
+    kist_writer *w;
+    uint8_t v = 1;
+
+    for (int kind = PAGED_COPY; kind <= PAGED_LEND; kind++) {
+        paged_init(&d, 0, ROOM, PAGE, 1);
+        p = paged_open(&d, (enum paged_kind)kind, 4, 0);
+        w = writer_over(p, 0, 0);
+        must_ok(kist_writer_set_u8(w, UINT64_C(10) * PAGE, 1));
+        must_ok(kist_writer_commit(w));
+        d.len = 10;
+        memset(d.bytes + d.len, 0, ROOM - d.len);
+        kist_pages_invalidate(p, 0, UINT64_MAX);
+        must_rc(kist_pages_get_u8(p, 20, &v), KIST_EBOUNDS);
+        must_ok(kist_writer_set_u8(w, UINT64_C(5) * PAGE, 1));
+        must_ok(kist_writer_commit(w));
+        must_ok(kist_pages_get_u8(p, 20, &v));
+        must(v == 0);
+        kist_writer_close(w);
+        kist_pages_close(p);
+        paged_free(&d);
+    }
+}
+
 TEST(no_byte_is_set_behind_the_limit_or_the_end_of_all_addresses)
 {
     struct paged d;
