@@ -6,6 +6,8 @@
  */
 #include "pages/cache.h"
 
+#include "base/err.h"
+
 #include <string.h>
 
 #define X_(name, type, convert)                                                                    \
@@ -75,12 +77,14 @@ int kist_pages_read_string(kist_pages *p, uint64_t addr, char *buf, size_t cap, 
 {
     size_t used = 0, n = 0;
     bool ended = false;
-    int rc = cap > 0 ? KIST_OK : KIST_EINVAL;
+    int rc;
 
-    while (rc == KIST_OK && !ended && used + 1 < cap) {
+    if (cap == 0)
+        return err_set(KIST_EINVAL, NULL, NULL, addr, "no room for the end of a string");
+    do { /* once in any case: is a byte there? */
         rc = string_piece(p, addr + used, buf + used, cap - 1 - used, &n, &ended);
         used += rc == KIST_OK ? n : 0;
-    }
+    } while (rc == KIST_OK && !ended && used + 1 < cap);
     if (rc == KIST_END && used == 0)
         return pages_out_of_bounds(addr, 1);
     if (rc != KIST_OK && rc != KIST_END)

@@ -43,6 +43,8 @@ static int device_take(kist_device *to, const kist_device *from)
 
     if (rc == KIST_OK && (!from || (to->map && to->lend)))
         rc = options_bad("device (both map and lend)");
+    if (!to->lend)
+        to->give_back = NULL; /* nothing of it is lent */
     return rc;
 }
 

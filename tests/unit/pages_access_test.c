@@ -170,6 +170,7 @@ TEST(a_string_ends_with_a_nul_the_buffer_or_the_device)
                 must(cap == sizeof buf || buf[cap] == 'x');
             }
         must_rc(kist_pages_read_string(p, d.len, buf, sizeof buf, &len), KIST_EBOUNDS);
+        must_rc(kist_pages_read_string(p, d.len, buf, 1, &len), KIST_EBOUNDS);
         must_rc(kist_pages_read_string(p, UINT64_MAX, buf, sizeof buf, &len), KIST_EBOUNDS);
         must_rc(kist_pages_read_string(p, 0, buf, 0, &len), KIST_EINVAL);
         kist_pages_close(p);

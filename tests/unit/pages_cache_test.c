@@ -247,6 +247,37 @@ TEST(an_error_of_the_device_comes_back_as_it_is)
     }
 }
 
+static void gives_back(void *arg, uint64_t pos, const void *data)
+{
+    (void)pos, (void)data;
+    ++*(int *)arg;
+}
+
+static int64_t copies(void *arg, uint64_t pos, void *buf, size_t len)
+{
+    (void)arg, (void)pos;
+    memset(buf, 1, len);
+    return (int64_t)len;
+}
+
+TEST(what_was_copied_is_not_given_back)
+{
+    int given = 0;
+    kist_device device = {
+        .size = sizeof device, .arg = &given, .map = copies, .give_back = gives_back
+    };
+    kist_slice s = { 0 };
+    kist_pages *p;
+
+    must_ok(kist_pages_open(&p, &device, NULL));
+    must_ok(kist_pages_load(p, 0, 1, &s));
+    kist_slice_release(p, &s);
+    must_ok(kist_pages_view(p, 100, 10000, &s));
+    kist_slice_release(p, &s);
+    kist_pages_close(p);
+    must(given == 0);
+}
+
 TEST(more_than_asked_for_and_misaligned_memory_are_the_devices_fault)
 {
     for (int kind = PAGED_COPY; kind <= PAGED_LEND; kind++) {
