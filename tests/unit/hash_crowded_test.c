@@ -576,5 +576,5 @@ TEST(a_writer_killed_in_a_put_that_met_another_key_leaves_the_counters_right)
 
     while (put_beside_twin_and_die(at))
         at++;
-    must(at > 20);
+    must(at > 10);
 }
