@@ -464,9 +464,10 @@ int append_seal(struct core *c, struct state *s)
 
 /* ---- records ---------------------------------------------------------- */
 
-struct record append_head(const struct core *c, const struct state *s, const struct entry *e)
+void append_head(const struct core *c, const struct state *s, const struct entry *e,
+                 struct record *head)
 {
-    struct record r = {
+    *head = (struct record){
         .sequence = e->sequence,
         .mtime_ns = e->mtime_ns,
         .previous = e->previous,
@@ -475,10 +476,8 @@ struct record append_head(const struct core *c, const struct state *s, const str
         .kind = (uint8_t)(e->kind | (e->value.len > CHUNKED_ABOVE ? RECORD_CHUNKED : 0)),
         .codec = e->codec,
     };
-
-    r.checksum = record_checksum(record_hash_header(&r, &c->bank->set.record, s->tail),
-                                 e->key_hash, e->value_hash);
-    return r;
+    head->checksum = record_checksum(record_hash_header(head, &c->bank->set.record, s->tail),
+                                     e->key_hash, e->value_hash);
 }
 
 uint64_t entry_size(const struct entry *e)
@@ -615,8 +614,9 @@ int append_under(struct core *c, struct state *s, const struct record *head,
 
 int append(struct core *c, struct state *s, const struct entry *e, bool durable, uint64_t *place)
 {
-    struct record head = append_head(c, s, e);
+    struct record head;
 
+    append_head(c, s, e, &head);
     return append_under(c, s, &head, e, durable, place);
 }
 

@@ -351,7 +351,8 @@ int append_seal(struct core *c, struct state *s);
 int append(struct core *c, struct state *s, const struct entry *e, bool durable, uint64_t *place);
 
 /* The same in two steps: the header that a record at the tail will have; ... */
-struct record append_head(const struct core *c, const struct state *s, const struct entry *e);
+void append_head(const struct core *c, const struct state *s, const struct entry *e,
+                 struct record *head);
 /* ... and all of it, under that header. */
 int append_under(struct core *c, struct state *s, const struct record *head,
                  const struct entry *e, bool durable, uint64_t *place);

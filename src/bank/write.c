@@ -248,7 +248,7 @@ static int overwrite_likely(struct writer *w, struct change *ch, uint64_t *place
     __builtin_prefetch(old->body + RECORD_ALIGN);
 
     number(&ch->entry, at, &next);
-    head = append_head(c, &next, &ch->entry);
+    append_head(c, &next, &ch->entry, &head);
     old = segment_record(s, place_offset(at));
     if (!old || !record_key_is(old, ch->entry.key))
         return NOT_LIKELY;
