@@ -517,7 +517,8 @@ typedef struct kist_report {
     uint32_t reserved;
     uint64_t records;         /* that were read and are whole                */
     uint64_t entries;         /* live keys among them                        */
-    uint64_t damaged;         /* records that fail their checksum            */
+    uint64_t damaged;         /* records that fail their checksum, and
+                                  entries whose heap file is gone or cut     */
     uint64_t damaged_bytes;   /* in them and in unreadable stretches         */
     uint64_t unreachable;     /* live records that the index does not find   */
     char first_file[64];      /* where the first damage is, or ""            */
@@ -526,7 +527,7 @@ typedef struct kist_report {
 
 /*
  * Read everything and check it: each record against its checksum, the index
- * against the heap. Changes nothing; readers and writers go on.
+ * against the heap and its files. Changes nothing; readers and writers go on.
  *
  * Returns    KIST_OK, KIST_ECORRUPT (the report says what), or an error
  */

@@ -13,6 +13,8 @@
  *       |
  *     core: enter, map segments, follow the index
  *
+ * Only care looks sideways: verifying walks the index as iter does.
+ *
  * Locks of a process, taken in this order: a bank's `writing`, a bank's
  * `opening`, a core's `mapping`. Readers take none of them once they are warm.
  */

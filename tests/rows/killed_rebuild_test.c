@@ -6,12 +6,11 @@
  */
 #include "bank/core.h"
 #include "base/os.h"
-#include "seam/actor.h"
 #include "seam/check.h"
 #include "seam/disk.h"
-#include "seam/plan.h"
 #include "seam/record.h"
 #include "seam/replay.h"
+#include "seam/story.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -43,13 +42,7 @@ enum company { NOBODY, A_WRITER, A_READER };
  * page of kist.live has accounts for. */
 enum before { USED, EMPTY_TAIL, MANY_SEGMENTS, BEFORES };
 
-static struct {
-    struct log *log;
-    struct oracle *o;
-    char *root;
-    struct work w;
-    struct actor a, b;
-} story;
+static struct story story;
 
 /* The store alone stays open. */
 static int64_t act_close_bank(struct work *w, int64_t arg)
@@ -63,19 +56,7 @@ static int64_t act_close_bank(struct work *w, int64_t arg)
 
 static void begin(const struct plan *plan, enum before before, enum company company)
 {
-    record_stop(); /* where an earlier case has failed */
-    if (!story.log) {
-        story.log = log_new();
-        story.o = oracle_new();
-    }
-    log_reset(story.log);
-    story.root = tmp_dir(TMP_FAST);
-    record_start(story.log, story.root);
-    plan_oracle(plan, test_seed(), story.o);
-    story.w = plan_work(plan, story.root, story.log, story.o);
-    story.w.deadline_ms = 2000;
-    story.a = actor_start(&story.w);
-    actor_must(&story.a, act_open, 0, KIST_OK);
+    story_begin(&story, plan, 2000);
     for (uint32_t i = 0; i < (before == MANY_SEGMENTS ? 1800 : 30); i++)
         actor_must(&story.a, act_put, i % 20, KIST_OK);
     if (before != USED)
@@ -89,15 +70,6 @@ static void begin(const struct plan *plan, enum before before, enum company comp
         if (before != USED) /* a close leaves a mark: empty again */
             actor_must(&story.a, act_repair, 0, KIST_OK);
     }
-}
-
-static void end(void)
-{
-    actor_kill(&story.a);
-    actor_kill(&story.b);
-    record_stop();
-    tmp_remove(story.root);
-    free(story.root);
 }
 
 /* The operation that never came back, or failed, had nothing to change. */
@@ -199,7 +171,7 @@ static bool killed_at(enum before before, enum company company, bool b_first, in
         goes_on(&story.b);
     actor_must(&later, act_check, 0, 0);
     actor_kill(&later);
-    end();
+    story_end(&story);
     return rc == ACTOR_DIED;
 }
 
@@ -293,7 +265,7 @@ static bool given_up_at(enum company company, int64_t call)
     actor_must(&later, act_check, 0, 0);
     goes_on(&later);
     actor_kill(&later);
-    end();
+    story_end(&story);
     return rc != 0;
 }
 
@@ -357,7 +329,7 @@ TEST(cut_off_by_a_power_cut_nothing_that_is_written_later_is_lost)
     }
     world_free(&world);
     disk_free(disk);
-    end();
+    story_end(&story);
 }
 
 /* ---- nobody writes meanwhile ------------------------------------------ */
@@ -398,7 +370,7 @@ static void write_while_it_rebuilds(bool damaged)
     actor_continue(&story.a);
     actor_rc(__FILE__, __LINE__, "repair", actor_hear(&story.a), KIST_OK);
     goes_on(&story.b);
-    end();
+    story_end(&story);
     cases++;
 }
 
@@ -449,7 +421,7 @@ TEST(a_segment_that_was_emptied_before_a_rebuild_is_not_unlinked_behind_it)
     actor_must(&story.b, act_check, 0, 0);
     actor_must(&story.a, act_check, 0, 0);
     goes_on(&story.b);
-    end();
+    story_end(&story);
     cases++;
 }
 
@@ -493,7 +465,7 @@ static void reader_follows(void (*harm)(void), actor_fn what)
     actor_must(&story.a, act_join, 0, KIST_OK);
     actor_must(&story.a, act_put, 3, KIST_OK);
     actor_must(&story.b, act_check, 0, 0);
-    end();
+    story_end(&story);
     cases++;
 }
 
@@ -580,7 +552,7 @@ TEST(a_repair_that_waited_for_a_drop_leaves_the_next_bank_of_that_name_alone)
     actor_continue(&story.a);
     actor_rc(__FILE__, __LINE__, "repair", actor_hear(&story.a), KIST_EGONE);
     actor_must(&story.b, act_holds_new, 0, 0);
-    end();
+    story_end(&story);
     cases++;
 }
 
@@ -618,7 +590,7 @@ TEST(an_open_that_waited_for_a_drop_leaves_the_next_bank_of_that_name_alone)
     actor_rc(__FILE__, __LINE__, "join", rc, KIST_ENOBANK);
     actor_must(&story.b, act_join, 0, KIST_OK);
     actor_must(&story.b, act_holds_new, 0, 0);
-    end();
+    story_end(&story);
     cases++;
 }
 
@@ -686,7 +658,7 @@ static bool repair_fails_at(int64_t events, uint64_t *failed)
         actor_must(&story.b, act_check, 0, 0);
         goes_on(&story.b);
     }
-    end();
+    story_end(&story);
     return rc == ACTOR_DIED;
 }
 

@@ -5,12 +5,9 @@
  */
 #include "base/os.h"
 #include "bank/core.h"
-#include "seam/actor.h"
 #include "seam/check.h"
 #include "seam/disk.h"
-#include "seam/plan.h"
-#include "seam/record.h"
-#include "seam/replay.h"
+#include "seam/story.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -26,39 +23,13 @@ static const struct plan always = {
 
 static uint64_t cases;
 
-static struct {
-    struct log *log;
-    struct oracle *o;
-    char *root;
-    struct work w;
-    struct actor a, b;
-} story;
+static struct story story;
 
 static void begin(const struct plan *plan)
 {
-    record_stop(); /* where an earlier case has failed */
-    if (!story.log) {
-        story.log = log_new();
-        story.o = oracle_new();
-    }
-    log_reset(story.log);
-    story.root = tmp_dir(TMP_FAST);
-    record_start(story.log, story.root);
-    plan_oracle(plan, test_seed(), story.o);
-    story.w = plan_work(plan, story.root, story.log, story.o);
-    story.a = actor_start(&story.w);
-    actor_must(&story.a, act_open, 0, KIST_OK);
+    story_begin(&story, plan, 0);
     for (uint32_t i = 0; i < 100; i++) /* several segments that no sync has seen */
         actor_must(&story.a, act_put, i % 20, KIST_OK);
-}
-
-static void end(void)
-{
-    actor_kill(&story.a);
-    actor_kill(&story.b);
-    record_stop();
-    tmp_remove(story.root);
-    free(story.root);
 }
 
 /* ---- opens that fail -------------------------------------------------- */
@@ -123,30 +94,10 @@ static int64_t act_settle(struct work *w, int64_t arg)
     return 0;
 }
 
-/* Nothing of the bank is on the disk but what was synced. */
 static void disk_body(void *arg)
 {
-    struct disk *d = disk_new(story.log);
-    struct world world;
-    struct work w = story.w;
-    struct content seen;
-
     (void)arg;
-    record_stop();
-    replay_identities();
-    world_init(&world, story.log);
-    disk_run(d, log_count(story.log));
-    disk_pick(d, DISK_LOST, 0);
-    disk_world(d, &world);
-    w.root = tmp_dir(TMP_FAST);
-    replay_build(&world, w.root);
-    replay_place(2, 1);
-    if (!check_writing(&w, &seen) || !content_is(story.o, &story.o->now, &seen))
-        test_fail(__FILE__, __LINE__, "durable",
-                  check_why[0] ? check_why : check_difference(story.o, &story.o->now, &seen));
-    work_close_quietly(&w);
-    world_free(&world);
-    disk_free(d);
+    story_must_be_durable(&story);
 }
 
 static bool tried(const struct plan *plan, actor_fn what, int64_t nth, bool just_one, int code)
@@ -171,7 +122,7 @@ static bool tried(const struct plan *plan, actor_fn what, int64_t nth, bool just
     actor_must(&story.b, act_join, 0, KIST_OK);
     actor_must(&story.b, act_check, 0, 0);
     actor_must(&story.b, act_put, 6, KIST_OK);
-    end();
+    story_end(&story);
     cases++;
     return failed;
 }
@@ -238,7 +189,7 @@ TEST(a_repair_that_found_no_descriptor_leaves_the_bank_as_it_was)
         rc = actor_do(&story.a, act_repair_and_put, nth);
         must(rc == KIST_OK || rc == -EMFILE);
         actor_must(&story.a, act_check, 0, 0);
-        end();
+        story_end(&story);
     }
     must(test_case > 10);
 }
@@ -274,7 +225,7 @@ static bool closed(bool last, int64_t nth, bool just_one)
     actor_must(later, act_put, 5, KIST_OK);
     actor_must(later, act_sync, 0, KIST_OK);
     in_child(disk_body, NULL);
-    end();
+    story_end(&story);
     cases++;
     return failed;
 }

@@ -5,13 +5,9 @@
  */
 #include "bank/core.h"
 #include "base/os.h"
-#include "seam/actor.h"
-#include "seam/check.h"
-#include "seam/disk.h"
 #include "seam/faulty.h"
-#include "seam/plan.h"
 #include "seam/record.h"
-#include "seam/replay.h"
+#include "seam/story.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -22,25 +18,18 @@ static const struct plan plan = {
     "poison", { "bank", 8192, KIST_DURABILITY_NONE, KIST_VERIFY_ALWAYS }, 20, 100, 0, 0, NULL, 0
 };
 
-/* A recorded root, an oracle, and actors that were forked behind it. */
-static struct {
-    struct log *log;
-    struct oracle *o;
-    struct faulty *fault;
-    char *root;
-    struct work w;
-    struct actor a, b;
-} story;
+static struct story story;
+static struct faulty *fault;
 
 static void begin_recording(void)
 {
     faulty_stop(); /* where an earlier story has failed */
     record_stop();
     story.log = log_new();
-    story.fault = shared_memory(sizeof *story.fault);
+    fault = shared_memory(sizeof *fault);
     story.root = tmp_dir(TMP_FAST);
     record_start(story.log, story.root);
-    faulty_start(story.log, story.fault);
+    faulty_start(story.log, fault);
 }
 
 static void begin(void)
@@ -109,37 +98,12 @@ static int64_t act_sync_and_die(struct work *w, int64_t arg)
     return work_sync(w);
 }
 
-/* All that is acknowledged is on the unkind disk. */
-static void must_be_durable(void)
-{
-    struct disk *d = disk_new(story.log);
-    struct world world;
-    struct work w = story.w;
-    struct content seen;
-
-    world_init(&world, story.log);
-    disk_run(d, log_count(story.log));
-    disk_pick(d, DISK_LOST, 0);
-    disk_world(d, &world);
-    w.root = tmp_dir(TMP_FAST);
-    replay_build(&world, w.root);
-    replay_place(2, 1);
-    if (!check_writing(&w, &seen) || !content_is(story.o, &story.o->now, &seen))
-        test_fail(__FILE__, __LINE__, "durable",
-                  check_why[0] ? check_why : check_difference(story.o, &story.o->now, &seen));
-    work_close_quietly(&w);
-    world_free(&world);
-    disk_free(d);
-}
-
 /* In a child, where kist is not recorded. */
 static void durable_body(void *arg)
 {
     (void)arg;
     faulty_stop();
-    record_stop();
-    replay_identities();
-    must_be_durable();
+    story_must_be_durable(&story);
 }
 
 /*
@@ -317,7 +281,7 @@ TEST(records_lost_in_a_sync_that_died_are_not_forgotten_when_opening)
     actor_must(&story.b, act_leave, 0, KIST_OK);
     actor_must(&story.a, act_sync, 0, KIST_OK);
     actor_must(&story.a, act_put, 5, KIST_OK);
-    *story.fault = (struct faulty){ .heap_only = true, .revert = true };
+    *fault = (struct faulty){ .heap_only = true, .revert = true };
     must(actor_do(&story.a, act_sync, 0) == ACTOR_DIED);
     actor_must(&story.b, act_join, 0, KIST_OK);
     actor_must(&story.b, act_put, 1, KIST_EPOISON);
@@ -352,7 +316,7 @@ TEST(records_lost_in_a_sync_that_died_are_not_forgotten_by_a_killed_rebuild)
     actor_must(&story.b, act_leave, 0, KIST_OK);
     actor_must(&story.a, act_sync, 0, KIST_OK);
     actor_must(&story.a, act_put, 5, KIST_OK);
-    *story.fault = (struct faulty){ .heap_only = true, .revert = true };
+    *fault = (struct faulty){ .heap_only = true, .revert = true };
     must(actor_do(&story.a, act_sync, 0) == ACTOR_DIED);
     third = actor_start(&story.w);
     must(actor_do(&third, act_join_killed, 0) == ACTOR_DIED);
@@ -383,10 +347,10 @@ static bool repair_fails_at(int32_t sync)
     int64_t rc;
 
     begin();
-    *story.fault = (struct faulty){ .fail_at = sync, .die_after = -1, .heap_only = true };
+    *fault = (struct faulty){ .fail_at = sync, .die_after = -1, .heap_only = true };
     rc = actor_do(&story.a, act_repair, 0);
     forget_last();
-    must(rc == KIST_OK || story.fault->failed);
+    must(rc == KIST_OK || fault->failed);
     if (rc != KIST_OK)
         next_sync_is_no_lie();
     end();
