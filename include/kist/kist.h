@@ -91,7 +91,9 @@ extern "C" {
     X(KIST_EWINDOW, -10026, "too many segments; compact the bank")             \
     X(KIST_EBOUNDS, -10027, "the address is past the end of the device")       \
     X(KIST_EDEVICE, -10028, "a device's function broke its contract")          \
-    X(KIST_EPENDING, -10029, "too many pages are pending; commit them")
+    X(KIST_EPENDING, -10029, "too many pages are pending; commit them")        \
+    X(KIST_EINUSE, -10030, "another thread is using the handle right now")     \
+    X(KIST_ELOST, -10031, "what the snapshot saw can't be told any more")
 
 enum kist_result {
 #define KIST_X_(name, code, text) name = code,
@@ -139,6 +141,8 @@ typedef struct kist_store kist_store; /* an opened directory of banks       */
 typedef struct kist_bank kist_bank;   /* an opened bank                     */
 typedef struct kist_view kist_view;   /* a value kept mapped                */
 typedef struct kist_iter kist_iter;   /* a walk over a bank                 */
+typedef struct kist_cursor kist_cursor; /* a place in a bank at one moment  */
+typedef struct kist_batch kist_batch; /* changes that come all at once      */
 
 /* ---- stores ----------------------------------------------------------- */
 
@@ -215,7 +219,12 @@ enum kist_bank_flag {
     KIST_BANK_READONLY = 4,  /* this handle never changes a byte             */
 };
 
-enum kist_index_kind { KIST_INDEX_DEFAULT = 0, KIST_INDEX_HASH = 1 };
+enum kist_index_kind {
+    KIST_INDEX_DEFAULT = 0,
+    KIST_INDEX_HASH = 1,    /* fastest gets and puts; no order               */
+    KIST_INDEX_ORDERED = 2, /* keys in byte order: a key comes before those
+                               that it is a prefix of; ranges, seeking       */
+};
 
 enum kist_durability {
     KIST_DURABILITY_DEFAULT = 0,
@@ -433,6 +442,155 @@ KIST_API KIST_NODISCARD int kist_replace(kist_bank *bank,
  */
 KIST_API KIST_NODISCARD int kist_sync(kist_bank *bank);
 
+/* ---- batches ---------------------------------------------------------- */
+
+/*
+ * A batch: puts and deletes that become visible, and durable, together or not
+ * at all, whatever the durability, whoever is killed. Until the commit they are
+ * private to the batch; large ones go to a nameless file of the bank. Of several
+ * changes of one key the last one counts.
+ *
+ * Owner      the caller; kist_batch_close(), before its bank is closed
+ * Threads    one at a time; a second one is told KIST_EINUSE
+ *
+ * Returns    KIST_OK, KIST_ENOMEM, KIST_EREADONLY, KIST_EGONE, ...
+ */
+KIST_API KIST_NODISCARD int kist_batch_open(kist_batch **out, kist_bank *bank);
+
+/* Add a change; what `key` and `value` lead to is copied.
+ * Returns    KIST_OK, KIST_EKEYLEN, KIST_EVALUELEN, KIST_EINUSE, KIST_ENOMEM,
+ *            KIST_EFULL, ...; a change that fails is not in the batch         */
+KIST_API KIST_NODISCARD int kist_batch_put(kist_batch *batch, kist_bytes key, kist_bytes value);
+KIST_API KIST_NODISCARD int kist_batch_delete(kist_batch *batch, kist_bytes key);
+
+/* Demand that the key has this sequence when the batch is committed, as
+ * kist_get_meta() told it; 0: that it has no value. It speaks of the bank as it
+ * is without this batch. Returns as kist_batch_put().                        */
+KIST_API KIST_NODISCARD int kist_batch_expect(kist_batch *batch, kist_bytes key,
+                                              uint64_t sequence);
+
+/* The value of a key as it will be: what the batch says of it, else the newest
+ * of the bank. `*out` is a view, to be released; as kist_get_view().          */
+KIST_API KIST_NODISCARD int kist_batch_get_view(kist_batch *batch, kist_bytes key,
+                                                kist_view **out);
+
+/* The changes in it: puts and deletes, each counted once.                     */
+KIST_API uint64_t kist_batch_count(const kist_batch *batch);
+
+/*
+ * Make all of it visible at once; the batch is empty then, and can be filled
+ * again. Deletes of keys that have no value do nothing. Unless the result is
+ * KIST_OK nothing was changed, and the batch is as it was (but see kist_put()
+ * for an error of the sync itself).
+ *
+ * Returns    KIST_OK
+ *            KIST_CHANGED  an expected key has another sequence
+ *            KIST_MISS     an expected key has no value
+ *            KIST_EXISTS   a key has a value that was expected to have none
+ *            KIST_EINUSE, errors as kist_put()
+ */
+KIST_API KIST_NODISCARD int kist_batch_commit(kist_batch *batch);
+
+/* Empty it, without a change to the bank. Returns KIST_OK or KIST_EINUSE.     */
+KIST_API int kist_batch_reset(kist_batch *batch);
+
+/* Free it; what was not committed is forgotten. NULL is a no-op.              */
+KIST_API void kist_batch_close(kist_batch *batch);
+
+/* ---- snapshots -------------------------------------------------------- */
+
+/*
+ * The bank as it is now, for as long as the handle is open: a read-only handle
+ * on which every reading call works (get, view, meta, count, cursors, walks) and
+ * sees the bank as of this moment, whatever is written, cleared or compacted
+ * meanwhile by any process. Taking one costs the same for a bank of any size.
+ * While it is open, heap files that it may need stay on the disk, see
+ * kist_stats.pinned_bytes; when its process dies it is gone.
+ *
+ *   out    to be closed with kist_bank_close()
+ *   bank   any handle; of a snapshot: another one of the same moment
+ *
+ * A key that was written n times since has its value behind n links.
+ *
+ * Returns    KIST_OK, KIST_ENOMEM, KIST_EGONE, KIST_EFORK, KIST_ECLOSED
+ *            KIST_EBUSY  a writer died within a replacement: open the bank for
+ *                        writing to have that finished
+ *            -errno
+ * Reading through it adds KIST_ELOST to a call's errors: the files were not
+ * kept, since the bank has no lock file (read-only media), and a rebuild came.
+ */
+KIST_API KIST_NODISCARD int kist_snapshot_open(kist_bank **out, kist_bank *bank);
+
+typedef struct kist_snapshot_info {
+    uint32_t size;          /* in: sizeof(kist_snapshot_info)                */
+    uint32_t index;         /* enum kist_index_kind of its bank              */
+    uint8_t bank_id[16];    /* a bank has one for life                       */
+    uint64_t sequence;      /* of the newest write that it sees              */
+    int64_t taken_ns;       /* ns since 1970                                 */
+    uint64_t entries;       /* live keys                                     */
+    uint64_t payload_bytes; /* of keys and values                            */
+    uint64_t saved_bytes;   /* length of a saved one; 0 for a handle         */
+} kist_snapshot_info;
+
+/* What a snapshot holds, in O(1). Returns KIST_OK or KIST_EINVAL: `snapshot`
+ * is no snapshot, or the size.                                              */
+KIST_API KIST_NODISCARD int kist_snapshot_stat(kist_bank *snapshot, kist_snapshot_info *info);
+
+/* Where a saved snapshot goes: takes all of `len` bytes and returns 0, or fails
+ * with a negative code, that becomes the result. */
+typedef int (*kist_write)(const void *data, size_t len, void *arg);
+
+/* Where it comes from: up to `len` bytes into `buf`. Returns how many, 0 at the
+ * end, or a negative code. */
+typedef int64_t (*kist_read)(void *buf, size_t len, void *arg);
+
+/* Ready-made ones for files, pipes and sockets; `arg` leads to an int, the
+ * descriptor. Returns as above, with -errno.                                */
+KIST_API int kist_write_fd(const void *data, size_t len, void *fd);
+KIST_API int64_t kist_read_fd(void *buf, size_t len, void *fd);
+
+/*
+ * Write a snapshot out, in a documented and checksummed format (docs/format.md),
+ * from beginning to end, so that a pipe will do.
+ *
+ *   bank   a snapshot; of another handle, the bank as it is now
+ *
+ * Returns    KIST_OK, what `write` returned, or an error as kist_cursor_next()
+ */
+KIST_API KIST_NODISCARD int kist_snapshot_save(kist_bank *bank, kist_write write, void *arg);
+
+/*
+ * What a saved snapshot holds, from its beginning: up to 4 KiB are read, the
+ * entries are not looked at.
+ *
+ * Returns    KIST_OK, what `read` returned, KIST_EFORMAT, KIST_ENEWER,
+ *            KIST_ECORRUPT: cut or damaged within these bytes
+ */
+KIST_API KIST_NODISCARD int kist_snapshot_info_read(kist_read read, void *arg,
+                                                    kist_snapshot_info *info);
+
+/*
+ * Make the bank's content what a saved snapshot says, all at once, as
+ * kist_replace() does; times of writes are kept. The snapshot may be of any
+ * bank. All of it is read and checked before anything changes.
+ *
+ * Returns    KIST_OK, what `read` returned, or
+ *            KIST_EFORMAT, KIST_ENEWER  no snapshot, or of a newer kist
+ *            KIST_ECORRUPT              cut short, damaged, or more behind it
+ *            errors as kist_put()
+ */
+KIST_API KIST_NODISCARD int kist_snapshot_restore(kist_bank *bank, kist_read read, void *arg);
+
+/*
+ * The same from a snapshot that is open: of the same bank in time proportional
+ * to what was written since, touching only what differs; of another one all of
+ * it is copied. The snapshot stays open.
+ *
+ * Returns    KIST_OK, KIST_EINVAL: `snapshot` is none; or as kist_put() and
+ *            kist_cursor_next()
+ */
+KIST_API KIST_NODISCARD int kist_snapshot_revert(kist_bank *bank, kist_bank *snapshot);
+
 /* ---- walking ---------------------------------------------------------- */
 
 typedef struct kist_entry {
@@ -442,8 +600,8 @@ typedef struct kist_entry {
 } kist_entry;
 
 /*
- * Walk over all entries, in no particular order, in time proportional to
- * their number. Weakly consistent: a key present throughout comes exactly
+ * Walk over all entries, in time proportional to their number; in the order of
+ * keys in an ordered bank, else in no particular one. Weakly consistent: a key present throughout comes exactly
  * once; one that comes or goes meanwhile may be met or not. After a clear or
  * replace the walk goes on in the new content.
  *
@@ -457,6 +615,91 @@ KIST_API KIST_NODISCARD int kist_iter_open(kist_iter **out, kist_bank *bank);
 KIST_API KIST_NODISCARD int kist_iter_next(kist_iter *iter, kist_entry *entry);
 KIST_API void kist_iter_close(kist_iter *iter);
 
+/* ---- cursors ---------------------------------------------------------- */
+
+enum kist_cursor_flag {
+    KIST_CURSOR_REVERSE = 1, /* next goes down, previous up; first is the
+                                highest key                                  */
+};
+
+/* Which entries a cursor has: all of these bounds hold. */
+typedef struct kist_cursor_options {
+    uint32_t size;     /* sizeof(kist_cursor_options)                        */
+    uint32_t flags;    /* enum kist_cursor_flag                              */
+    kist_bytes prefix; /* keys that begin so; {NULL, 0}: all                 */
+    kist_bytes from;   /* keys >= it; {NULL, 0}: from the first              */
+    kist_bytes to;     /* keys < it; data NULL: to the last                  */
+    uint64_t limit;    /* entries that it hands out in all; 0: no limit      */
+} kist_cursor_options;
+
+/*
+ * A cursor over the bank as it is at this moment, whatever is written meanwhile
+ * and for however long (through a snapshot: as of its moment). It stands before
+ * the first entry. In a hash bank it goes from the first to the last entry in no
+ * order: no bounds, no other direction, no seeking (KIST_EINVAL).
+ *
+ * If the range is no longer than a few hundred entries nothing is pinned;
+ * else the cursor keeps heap files as a snapshot does, see kist_cursor_stat().
+ *
+ *   opt    NULL: all entries; copied
+ *
+ * Owner      the caller; kist_cursor_close(), before its bank is closed
+ * Threads    one at a time per cursor
+ *
+ * Returns    KIST_OK
+ *            KIST_EINVAL    a range whose end is before its start, or a hash
+ *                           bank's limits
+ *            errors as kist_cursor_next() and kist_snapshot_open()
+ */
+KIST_API KIST_NODISCARD int kist_cursor_open(kist_cursor **out, kist_bank *bank,
+                                             const kist_cursor_options *opt);
+
+/*
+ * To the next entry, or the one before; from before the first entry, previous
+ * goes to the last. Behind an end the cursor stands beyond it: the other call
+ * comes back.
+ *
+ *   entry   receives it; its pointers hold until the next call on the cursor
+ *
+ * Returns    KIST_OK, KIST_END
+ *            KIST_ECORRUPT  this entry is damaged; the next call goes on behind
+ *            KIST_EGONE     the bank was dropped
+ *            KIST_ECLOSED, KIST_EFORK, KIST_ENOMEM, KIST_ELOST, -errno
+ */
+KIST_API KIST_NODISCARD int kist_cursor_next(kist_cursor *cursor, kist_entry *entry);
+KIST_API KIST_NODISCARD int kist_cursor_prev(kist_cursor *cursor, kist_entry *entry);
+
+/* To the first or the last entry. Returns as kist_cursor_next().              */
+KIST_API KIST_NODISCARD int kist_cursor_first(kist_cursor *cursor, kist_entry *entry);
+KIST_API KIST_NODISCARD int kist_cursor_last(kist_cursor *cursor, kist_entry *entry);
+
+enum kist_where {
+    KIST_GE = 0, /* the first key >= the given one, in byte order              */
+    KIST_LE = 1, /* the last key <= it                                       */
+};
+
+/* To the nearest key within the cursor's range, in byte order whatever the
+ * cursor's direction is. Returns as kist_cursor_next(); KIST_END: none.       */
+KIST_API KIST_NODISCARD int kist_cursor_seek(kist_cursor *cursor, kist_bytes key,
+                                             enum kist_where where, kist_entry *entry);
+
+/* The value of the entry that was handed out last, held; see kist_get_view().
+ * Returns    KIST_OK, KIST_ENOMEM, KIST_END: the cursor is at no entry        */
+KIST_API KIST_NODISCARD int kist_cursor_view(kist_cursor *cursor, kist_view **out);
+
+typedef struct kist_cursor_stats {
+    uint32_t size;     /* in: sizeof(kist_cursor_stats)                      */
+    uint32_t pinned;   /* 1: it keeps heap files from going                  */
+    uint64_t sequence; /* of the newest write that it sees                   */
+    uint64_t handed;   /* entries that were handed out                       */
+} kist_cursor_stats;
+
+/* Returns    KIST_OK, or KIST_EINVAL: the size                                */
+KIST_API KIST_NODISCARD int kist_cursor_stat(const kist_cursor *cursor, kist_cursor_stats *stats);
+
+/* NULL is a no-op.                                                            */
+KIST_API void kist_cursor_close(kist_cursor *cursor);
+
 /* ---- counts and care -------------------------------------------------- */
 
 enum kist_recovery {
@@ -467,7 +710,8 @@ enum kist_recovery {
 
 typedef struct kist_stats {
     uint32_t size;             /* in: sizeof(kist_stats)                     */
-    uint32_t index_depth;      /* directory of the hash index: 2^depth       */
+    uint32_t index_depth;      /* directory of the hash index: 2^depth; levels
+                                  of an ordered one                          */
     uint64_t entries;          /* live keys                                  */
     uint64_t deleted;          /* tombstones not yet cleaned                 */
     uint64_t payload_bytes;    /* live keys and values                       */
@@ -478,7 +722,8 @@ typedef struct kist_stats {
     uint64_t held_bytes;       /* unlinked heap files that this process or
                                   another still has mapped, as far as known  */
     uint64_t segments;         /* heap files                                 */
-    uint64_t longest_search;   /* buckets that the longest search may visit  */
+    uint64_t longest_search;   /* buckets, or nodes of an ordered index, that
+                                  the longest search may visit               */
     uint64_t sequence;         /* of the newest write                        */
     uint64_t unsynced_bytes;   /* written since the last sync                */
     uint64_t generation;       /* of the index                               */
@@ -487,6 +732,13 @@ typedef struct kist_stats {
     uint32_t last_recovery;    /* enum kist_recovery                         */
     uint32_t poisoned;         /* 1: a sync failed, see KIST_EPOISON         */
     int64_t last_recovery_ns;  /* when, ns since 1970; 0: never              */
+    uint64_t snapshots;        /* that this process has open, cursors with a
+                                  pin included                               */
+    uint64_t oldest_pin;       /* lowest sequence that a snapshot of any
+                                  process needs; 0: none                     */
+    uint64_t pinned_bytes;     /* heap files that nothing but snapshots needs  */
+    uint32_t index;            /* enum kist_index_kind                       */
+    uint32_t reserved;
 } kist_stats;
 
 /* O(segments). Returns KIST_OK or an error.                                 */
@@ -495,7 +747,11 @@ KIST_API KIST_NODISCARD int kist_stat(kist_bank *bank, kist_stats *stats);
 /* Live keys, in O(1). Returns KIST_OK or an error.                          */
 KIST_API KIST_NODISCARD int kist_count(kist_bank *bank, uint64_t *entries);
 
-/* wasted / (wasted + live) of the heap's records, 0 to 1, 0 when empty; O(1).
+/* Bytes of live keys and values, in O(1). Returns KIST_OK or an error.        */
+KIST_API KIST_NODISCARD int kist_size_bytes(kist_bank *bank, uint64_t *bytes);
+
+/* wasted / (wasted + live) of the heap's records, 0 to 1, 0 when empty, and
+ * after kist_compact() when no snapshot pins anything; O(1).
  * Returns    KIST_OK or an error                                            */
 KIST_API KIST_NODISCARD int kist_fragmentation(kist_bank *bank, double *share);
 
@@ -504,7 +760,9 @@ typedef int (*kist_progress)(uint64_t done_bytes, uint64_t all_bytes, void *arg)
 
 /*
  * Give back the space of dead records: move live ones out of every segment
- * that has dead ones, sync, unlink. Readers and writers go on meanwhile.
+ * that has dead ones, sync, unlink. Readers and writers go on meanwhile. The
+ * records of an ordered bank are put in the order of their keys, so that scans
+ * read memory in a row. What a snapshot needs stays until a later call.
  *
  *   progress   NULL, or called now and then
  *
