@@ -47,8 +47,8 @@ static void no_intent(void *arg, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
     (void)arg, (void)a, (void)b, (void)c, (void)d;
 }
 
-static const struct ordered_owner ordered_owner = { record_at, nothing, NULL };
-static const struct hash_owner hash_owner = { &bank, record_at, nothing, no_intent, nothing, NULL };
+static const struct index_owner ordered_owner = { .record = record_at, .reuse = nothing };
+static const struct index_owner hash_owner = { .bank = &bank, .record = record_at, .reuse = nothing, .intent = no_intent, .intent_done = nothing };
 
 static uint64_t now(void)
 {

@@ -98,30 +98,54 @@ static uint64_t held_bytes(const struct core *c)
     return bytes;
 }
 
-/* hash_check(), with all that other processes have added to the file. */
-static bool check_index(struct core *c, struct hash_facts *facts)
+struct index_facts {
+    unsigned depth;
+    uint64_t longest;
+};
+
+/* What of an index must hold while writers go on; KIST_ECORRUPT: it does not, or what
+ * was read is in use again by now. */
+static int check_once(struct index_file *ix, struct index_facts *out)
 {
-    struct hash_index *ix;
-    uint64_t seen;
-    bool whole;
+    struct ordered_facts tree;
+    struct hash_facts table;
+    int rc;
+
+    if (ix->kind == KIST_INDEX_HASH) {
+        rc = hash_check(index_hash(ix), &table) ? KIST_OK : KIST_ECORRUPT;
+        *out = (struct index_facts){ table.depth, table.longest };
+        return rc;
+    }
+    rc = ordered_check(index_ordered(ix), NULL, &tree);
+    *out = (struct index_facts){ tree.depth, tree.depth };
+    return rc == ORDERED_OUTSIDE ? KIST_ECORRUPT : rc;
+}
+
+/* The same, with all that other processes have added to the file. */
+static int check_index(struct core *c, struct index_facts *facts)
+{
+    uint64_t seen, change;
+    int rc;
 
     do {
-        ix = atomic_load_explicit(&c->index, memory_order_acquire);
-        seen = atomic_load_explicit(&ix->len, memory_order_acquire);
-        whole = hash_check(ix, facts);
-    } while (!whole && core_refresh_index(c, seen) == 1);
-    return whole;
+        change = shm_read(c->change);
+        seen = index_len(core_index(c));
+        rc = check_once(core_index(c), facts);
+        atomic_thread_fence(memory_order_acquire); /* what was read, then the counter (I4) */
+    } while (rc == KIST_ECORRUPT &&
+             (shm_peek(c->change) != change || core_refresh_index(c, seen) == 1));
+    return rc;
 }
 
 static void fill_stats(struct core *c, int dir, const struct state *s, kist_stats *out)
 {
-    const struct hash_index *ix;
+    const struct index_file *ix;
     uint64_t durable = shm_read(&c->live->durable);
-    struct hash_facts facts = { 0 };
+    struct index_facts facts = { 0 };
     int64_t writers = c->lock_fd < 0 ? 0 : seat_count(c->lock_fd);
 
     (void)check_index(c, &facts);
-    ix = atomic_load_explicit(&c->index, memory_order_acquire);
+    ix = core_index(c);
     *out = (kist_stats){
         .size = out->size,
         .index_depth = facts.depth,
@@ -130,7 +154,8 @@ static void fill_stats(struct core *c, int dir, const struct state *s, kist_stat
         .payload_bytes = s->payload,
         .live_bytes = s->live,
         .wasted_bytes = wasted(s),
-        .index_file_bytes = atomic_load_explicit(&ix->len, memory_order_relaxed),
+        .index_file_bytes = index_len(ix),
+        .index = ix->kind,
         .held_bytes = held_bytes(c),
         .longest_search = facts.longest,
         .sequence = s->visible,
@@ -286,33 +311,45 @@ static int verify_one(struct verifying *v, uint64_t *n, uint64_t *newest)
     return rc;
 }
 
-/* H1 and H2. While a split exchanges entries, or where a writer died doing so,
- * H2 does not hold, and `intent` says so, unless it ended during the look. Each
- * is counted before it begins: what three looks find that end with the same
- * count is damage, since the third met none. */
-static bool index_holds(struct core *c)
+/* Grows with each change of the index's shape. */
+static uint64_t shape_of(struct index_file *ix)
 {
-    uint64_t splits, last = UINT64_MAX;
+    return ix->kind == KIST_INDEX_HASH ? hash_splits(index_hash(ix))
+                                       : ordered_built(index_ordered(ix));
+}
+
+/* H1 and H2, or O1 to O3. While a split exchanges entries of a hash index, or where
+ * a writer died doing so, H2 does not hold, and `intent` says so, unless it ended
+ * during the look. Each change is counted before it begins: what three looks find
+ * that end with the same count is damage, since the third met none. */
+static int index_holds(struct core *c, bool *holds)
+{
+    uint64_t shape, last = UINT64_MAX;
     int same = 0;
 
+    *holds = true;
     for (int i = 0; i < READ_TRIES; i++) {
-        struct hash_facts facts;
+        struct index_facts facts;
+        int rc = check_index(c, &facts);
 
-        if (check_index(c, &facts) || shm_read(&c->live->intent) != 0)
-            return true;
-        splits = hash_splits(atomic_load_explicit(&c->index, memory_order_acquire));
-        same = splits == last ? same + 1 : 0;
-        last = splits;
-        if (same == 2)
-            return false;
+        if (rc != KIST_ECORRUPT || shm_read(&c->live->intent) != 0)
+            return rc == KIST_ECORRUPT ? KIST_OK : rc;
+        shape = shape_of(core_index(c));
+        same = shape == last ? same + 1 : 0;
+        last = shape;
+        if (same == 2) {
+            *holds = false;
+            return KIST_OK;
+        }
     }
-    return true; /* splits without end */
+    return KIST_OK; /* changes without end */
 }
 
 static int verify_index(struct verifying *v, uint64_t *oldest, uint64_t *newest)
 {
     struct core *c;
     struct state s;
+    bool holds;
     int rc = kist_read_begin();
 
     if (rc < 0)
@@ -322,7 +359,8 @@ static int verify_index(struct verifying *v, uint64_t *oldest, uint64_t *newest)
         *oldest = shm_read(&c->live->oldest);
         *newest = place_n(s.tail);
         v->all = s.used + 1;
-        if (!index_holds(c))
+        rc = index_holds(c, &holds);
+        if (rc == KIST_OK && !holds)
             v->report.unreachable++;
     }
     kist_read_end();

@@ -271,7 +271,9 @@ static int move_one(struct writer *w, struct cleaning *cl, struct state *s,
     if (what.tombstone && cl->is_oldest) {
         cl->kept++;
         if (cl->giving_up) { /* I10: all it could speak of is gone */
-            hash_empty(f.slot);
+            rc = core_remove(w->core, key, f.slot);
+            if (rc < 0)
+                return rc;
             state_replace(w->core, s, what, (struct key_record){ 0 });
         }
         return KIST_OK;
@@ -281,7 +283,7 @@ static int move_one(struct writer *w, struct cleaning *cl, struct state *s,
         rc = append_moved(w->core, s, r, place, durable, &to);
     if (rc < 0)
         return rc;
-    hash_update(f.slot, hash, to);
+    core_publish(w->core, f.slot, NULL, key, hash, to);
     now.n = place_n(to);
     state_replace(w->core, s, what, now);
     cl->moved += what.size;
@@ -409,15 +411,12 @@ static int move_all(struct cleaning *cl)
     return rc;
 }
 
-/* Does any slot lead into segment N? Holding the lock word. */
-static bool is_led_to(struct core *c, uint64_t n)
+static bool table_leads_to(const struct core *c, const struct hash_index *ix, uint64_t n)
 {
-    int rc = core_refresh_index(c, UINT64_MAX); /* another process may have grown it */
-    const struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_relaxed);
     uint64_t newest = shm_peek(&c->live->newest), *slots;
     struct hash_cursor cursor = { 0 };
     size_t cap = HASH_CURSOR_SLOTS, got;
-    bool found = rc < 0;
+    bool found = false;
 
     slots = os_alloc(cap * sizeof *slots);
     while (slots && !found && !cursor.done) {
@@ -436,6 +435,33 @@ static bool is_led_to(struct core *c, uint64_t n)
     }
     os_free(slots);
     return found || !cursor.done;
+}
+
+static bool tree_leads_to(const struct core *c, const struct ordered_index *ix, uint64_t n)
+{
+    uint64_t newest = shm_peek(&c->live->newest), loc[ORDERED_WAYS];
+    struct ordered_spot at;
+    bool found = false;
+    int rc = ordered_first(ix, &at);
+
+    while (rc == KIST_OK && !found) {
+        unsigned got = ordered_ahead(ix, &at, loc);
+
+        for (unsigned i = 0; i < got; i++)
+            found |= place_n(loc_place(loc[i], newest)) == n;
+        rc = ordered_next_leaf(ix, &at);
+    }
+    return found || rc != KIST_END; /* of a damaged index nothing is certain */
+}
+
+/* Does any slot lead into segment N? Holding the lock word. */
+static bool is_led_to(struct core *c, uint64_t n)
+{
+    int rc = core_refresh_index(c, UINT64_MAX); /* another process may have grown it */
+
+    return rc < 0 || (core_index(c)->kind == KIST_INDEX_HASH
+                          ? table_leads_to(c, index_hash(core_index(c)), n)
+                          : tree_leads_to(c, index_ordered(core_index(c)), n));
 }
 
 /* What can't be read of it may be somebody's only copy: it stays while a slot

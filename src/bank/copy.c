@@ -29,7 +29,7 @@
 
 enum { PIECE = 1 << 20, SMALL_PAGE = 4096 };
 
-struct snapshot {
+struct heap_held {
     struct segment **segment; /* held, in the order of their numbers */
     size_t count;
     uint64_t tail;       /* behind the last record that is copied */
@@ -37,33 +37,33 @@ struct snapshot {
     uint64_t entries;    /* live keys then */
 };
 
-static void let_go(struct snapshot *snap)
+static void let_go(struct heap_held *held)
 {
-    for (size_t i = 0; i < snap->count; i++)
-        segment_release(snap->segment[i]);
-    os_free(snap->segment);
-    *snap = (struct snapshot){ 0 };
+    for (size_t i = 0; i < held->count; i++)
+        segment_release(held->segment[i]);
+    os_free(held->segment);
+    *held = (struct heap_held){ 0 };
 }
 
-static int hold(struct snapshot *snap, struct segment *s)
+static int hold(struct heap_held *held, struct segment *s)
 {
-    if ((snap->count & (snap->count - 1)) == 0) { /* full: 0, 1, 2, 4, ... */
-        size_t room = snap->count ? 2 * snap->count : 1;
-        struct segment **more = os_resize(snap->segment, room * sizeof(struct segment *));
+    if ((held->count & (held->count - 1)) == 0) { /* full: 0, 1, 2, 4, ... */
+        size_t room = held->count ? 2 * held->count : 1;
+        struct segment **more = os_resize(held->segment, room * sizeof(struct segment *));
 
         if (!more)
             return KIST_ENOMEM;
-        snap->segment = more;
+        held->segment = more;
     }
     segment_hold(s);
-    snap->segment[snap->count++] = s;
+    held->segment[held->count++] = s;
     return KIST_OK;
 }
 
 /* All segments that have a file, up to the tail's. -ENOENT: one went. */
-static int hold_all(struct snapshot *snap, struct core *c)
+static int hold_all(struct heap_held *held, struct core *c)
 {
-    uint64_t n = shm_read(&c->live->oldest), last = place_n(snap->tail);
+    uint64_t n = shm_read(&c->live->oldest), last = place_n(held->tail);
     struct segment *s;
     int rc;
 
@@ -74,7 +74,7 @@ static int hold_all(struct snapshot *snap, struct core *c)
         if (rc == KIST_OK)
             rc = core_map_segment(c, n, &s);
         if (rc == KIST_OK)
-            rc = hold(snap, s);
+            rc = hold(held, s);
         if (rc < 0)
             return rc;
     }
@@ -84,24 +84,24 @@ static int hold_all(struct snapshot *snap, struct core *c)
 
 /* Where the copy ends. A private live was made from all there is in the files,
  * and by the same rules the copy will be. */
-static int find_tail(struct snapshot *snap, const struct core *c)
+static int find_tail(struct heap_held *held, const struct core *c)
 {
     struct state s;
 
     if (!live_state(c->live, &s))
         return bank_err(c->bank, KIST_ECORRUPT, LIVE_FILE, 0,
                         "bank '%s': kist.live is damaged; run 'kist repair'", c->bank->name);
-    snap->entries = s.entries;
-    snap->tail = c->is_private ? place_make(core_newest(c), PLACE_OFF_LIMIT) : s.tail;
-    snap->known_tail = c->is_private ? 0 : s.tail;
+    held->entries = s.entries;
+    held->tail = c->is_private ? place_make(core_newest(c), PLACE_OFF_LIMIT) : s.tail;
+    held->known_tail = c->is_private ? 0 : s.tail;
     return KIST_OK;
 }
 
 /* Is the segment there in which the copy ends? */
-static bool has_tail(const struct snapshot *snap)
+static bool has_tail(const struct heap_held *held)
 {
-    return place_offset(snap->tail) == SEGMENT_FIRST_RECORD ||
-           (snap->count > 0 && snap->segment[snap->count - 1]->n == place_n(snap->tail));
+    return place_offset(held->tail) == SEGMENT_FIRST_RECORD ||
+           (held->count > 0 && held->segment[held->count - 1]->n == place_n(held->tail));
 }
 
 /* A bank without a usable live has no count of unlinks. Then nobody may have
@@ -123,14 +123,14 @@ static int ask_writers(const struct core *c, bool *writers)
 }
 
 /* KIST_OK; 1: something went meanwhile, look again; or an error. */
-static int look_once(struct snapshot *snap, struct core *c)
+static int look_once(struct heap_held *held, struct core *c)
 {
     uint64_t unlinks = shm_read(&c->live->unlinks); /* pairs with unlink_range() */
     bool writers;
-    int rc = find_tail(snap, c);
+    int rc = find_tail(held, c);
 
     if (rc == KIST_OK)
-        rc = hold_all(snap, c);
+        rc = hold_all(held, c);
     if (rc == -ENOENT)
         return 1;
     if (rc < 0)
@@ -140,25 +140,25 @@ static int look_once(struct snapshot *snap, struct core *c)
         return rc;
     atomic_thread_fence(memory_order_acquire); /* the files, then the words */
     return writers || shm_peek(&c->live->unlinks) != unlinks || shm_peek(c->retired) != 0 ||
-                   (!c->is_private && !has_tail(snap))
+                   (!c->is_private && !has_tail(held))
                ? 1
                : KIST_OK;
 }
 
-static int look(kist_bank *h, struct snapshot *snap)
+static int look(kist_bank *h, struct heap_held *held)
 {
     int rc = 1;
 
     for (int i = 0; i < READ_TRIES && rc == 1; i++) {
         struct core *c;
 
-        let_go(snap);
+        let_go(held);
         rc = kist_read_begin();
         if (rc < 0)
             return rc;
         rc = core_enter(h, &c);
         if (rc == KIST_OK)
-            rc = look_once(snap, c);
+            rc = look_once(held, c);
         kist_read_end();
     }
     return rc == 1 ? bank_err(h->bank, KIST_EBUSY, NULL, ERR_NOWHERE,
@@ -195,11 +195,11 @@ static int write_piece(int fd, const uint8_t *p, size_t len, uint64_t at)
 }
 
 /* How far a segment is copied: up to its end, or the tail. */
-static uint64_t reach(const struct snapshot *snap, const struct segment *s)
+static uint64_t reach(const struct heap_held *held, const struct segment *s)
 {
-    uint64_t at = place_offset(snap->tail);
+    uint64_t at = place_offset(held->tail);
 
-    return s->n < place_n(snap->tail) || at >= PLACE_OFF_LIMIT || at > s->len ? s->len : at;
+    return s->n < place_n(held->tail) || at >= PLACE_OFF_LIMIT || at > s->len ? s->len : at;
 }
 
 static int write_segment(const struct segment *s, uint64_t until, int fd, struct copying *cp)
@@ -219,17 +219,17 @@ static int write_segment(const struct segment *s, uint64_t until, int fd, struct
     return rc == 0 ? os_fsync(fd) : rc;
 }
 
-static int write_heap(const struct snapshot *snap, struct bank *to, int dir, struct copying *cp)
+static int write_heap(const struct heap_held *held, struct bank *to, int dir, struct copying *cp)
 {
     char name[SEGMENT_NAME_MAX];
     int fd, rc = KIST_OK;
 
-    for (size_t i = 0; i < snap->count && rc == KIST_OK; i++) {
-        segment_name(name, snap->segment[i]->n);
+    for (size_t i = 0; i < held->count && rc == KIST_OK; i++) {
+        segment_name(name, held->segment[i]->n);
         fd = os_open_under(dir, name, OS_WRITE | OS_CREATE, to->env->file_mode);
         rc = fd < 0 ? fd : bank_own(to, fd);
         if (rc == 0)
-            rc = write_segment(snap->segment[i], reach(snap, snap->segment[i]), fd, cp);
+            rc = write_segment(held->segment[i], reach(held, held->segment[i]), fd, cp);
         if (fd >= 0)
             (void)os_close(fd);
         if (rc < 0)
@@ -284,23 +284,23 @@ static int second_half(uint64_t done, uint64_t all, void *arg)
 
 /* Is all there that the bank has? What was zeroed at the end of the heap looks
  * like an earlier end; the count of keys tells. */
-static int compare(const struct bank *to, const struct snapshot *snap, const kist_report *report)
+static int compare(const struct bank *to, const struct heap_held *held, const kist_report *report)
 {
     if (report->damaged > 0)
         return bank_err(to, KIST_ECORRUPT, report->first_file, report->first_offset,
                         "bank '%s' has %llu damaged records, so no copy was made; run 'kist "
                         "repair', or 'kist dump' for what can be read",
                         to->name, (unsigned long long)report->damaged);
-    if (report->entries != snap->entries)
+    if (report->entries != held->entries)
         return bank_err(to, KIST_ECORRUPT, NULL, ERR_NOWHERE,
                         "bank '%s' has %llu entries, its heap %llu, so no copy was made; run "
                         "'kist repair', or 'kist dump' for what can be read",
-                        to->name, (unsigned long long)snap->entries,
+                        to->name, (unsigned long long)held->entries,
                         (unsigned long long)report->entries);
     return KIST_OK;
 }
 
-static int make_index(struct bank *to, int dir, const struct snapshot *snap, uint64_t bytes,
+static int make_index(struct bank *to, int dir, const struct heap_held *held, uint64_t bytes,
                       struct copying *cp)
 {
     struct second_half half = { cp, cp->done, bytes };
@@ -308,7 +308,7 @@ static int make_index(struct bank *to, int dir, const struct snapshot *snap, uin
     struct rebuild how = {
         .dir = dir,
         .again_from = PLACE_END,
-        .known_tail = snap->known_tail,
+        .known_tail = held->known_tail,
         .report = &report,
         .progress = second_half,
         .progress_arg = &half,
@@ -319,7 +319,7 @@ static int make_index(struct bank *to, int dir, const struct snapshot *snap, uin
         rc = rebuild(to, &how);
     if (rc != KIST_OK)
         return rc;
-    rc = compare(to, snap, &report);
+    rc = compare(to, held, &report);
     if (rc == KIST_OK)
         cp->entries += report.entries;
     return rc;
@@ -327,20 +327,20 @@ static int make_index(struct bank *to, int dir, const struct snapshot *snap, uin
 
 int bank_copy(kist_bank *h, struct bank *to, struct copying *cp)
 {
-    struct snapshot snap = { 0 };
+    struct heap_held held = { 0 };
     uint64_t before = cp->bytes;
     int dir = bank_open_dir(to), rc;
 
     if (dir < 0)
         return err_os(dir, to->name, NULL, "open the copy's directory");
-    rc = look(h, &snap);
+    rc = look(h, &held);
     if (rc == KIST_OK)
-        rc = write_heap(&snap, to, dir, cp);
+        rc = write_heap(&held, to, dir, cp);
     if (rc == KIST_OK)
         rc = err_system(os_fsync(dir));
     if (rc == KIST_OK)
-        rc = make_index(to, dir, &snap, cp->bytes - before, cp);
-    let_go(&snap);
+        rc = make_index(to, dir, &held, cp->bytes - before, cp);
+    let_go(&held);
     (void)os_close(dir);
     return rc;
 }

@@ -323,19 +323,21 @@ const struct record *core_record(struct core *c, uint64_t loc, struct segment **
 
 /* ---- the index -------------------------------------------------------- */
 
-static int open_index(struct core *c, uint64_t generation, struct hash_index **out)
+static int open_index(struct core *c, uint64_t generation, struct index_file **out)
 {
-    char name[HASH_NAME_MAX];
+    char name[INDEX_NAME_MAX];
     int fd;
 
-    hash_name(name, generation);
+    index_name(name, generation);
     fd = bank_open_file(c->bank, name, OS_READ | (c->writable ? OS_WRITE : 0));
-    return fd < 0 ? fd : hash_open(out, fd, c->bank->set.record.id, generation, c->writable);
+    return fd < 0 ? fd
+                  : index_open(out, c->bank->set.index, fd, c->bank->set.record.id, generation,
+                               c->writable);
 }
 
 int core_follow_index(struct core *c, bool anew)
 {
-    struct hash_index *old, *made = NULL;
+    struct index_file *old, *made = NULL;
     uint64_t generation;
     int rc = 0;
 
@@ -352,7 +354,7 @@ int core_follow_index(struct core *c, bool anew)
     if (made) {
         atomic_store_explicit(&c->index, made, memory_order_release); /* core_ready */
         if (old)
-            hash_retire(old);
+            index_retire(old);
     }
     os_mutex_unlock(&c->mapping);
     if (rc < 0)
@@ -364,12 +366,10 @@ int core_follow_index(struct core *c, bool anew)
 
 int core_refresh_index(struct core *c, uint64_t seen)
 {
-    struct hash_index *ix;
     int rc;
 
     os_mutex_lock(&c->mapping);
-    ix = atomic_load_explicit(&c->index, memory_order_relaxed);
-    rc = hash_refresh(ix, seen);
+    rc = index_refresh(atomic_load_explicit(&c->index, memory_order_relaxed), seen);
     os_mutex_unlock(&c->mapping);
     if (rc == -ENOMEM) {
         rc = core_follow_index(c, true);
@@ -389,7 +389,7 @@ void core_free(struct core *c)
     for (uint64_t i = 0; t && i <= t->mask; i++)
         segment_release(atomic_load_explicit(&t->at[i], memory_order_relaxed));
     os_free(t);
-    hash_close(atomic_load_explicit(&c->index, memory_order_relaxed));
+    index_close(atomic_load_explicit(&c->index, memory_order_relaxed));
     if (c->lock_fd >= 0)
         (void)os_close(c->lock_fd);
     map_drop(&c->ring_map);
@@ -417,7 +417,7 @@ static int handle_check(const kist_bank *h)
 {
     const struct bank *b = h->bank;
 
-    if (!*h->forked)
+    if (!*b->env->forked)
         return bank_err(b, KIST_EFORK, NULL, ERR_NOWHERE,
                         "bank '%s' was opened before fork; open the store again in the child",
                         b->name);
@@ -498,7 +498,6 @@ bool bank_was_used(struct bank *b)
 int core_enter_slow(kist_bank *h, struct core **out)
 {
     struct core *c = NULL;
-    struct hash_index *ix;
     uint64_t stamp;
     int rc = handle_check(h);
 
@@ -512,8 +511,7 @@ int core_enter_slow(kist_bank *h, struct core **out)
     if (rc < 0)
         return rc;
     stamp = shm_read(c->change); /* before the look at what it tells of */
-    ix = atomic_load_explicit(&c->index, memory_order_acquire);
-    if (ix->generation != shm_read(&c->live->generation)) {
+    if (core_index(c)->generation != shm_read(&c->live->generation)) {
         rc = core_follow_index(c, false);
         if (rc < 0)
             return rc;

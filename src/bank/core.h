@@ -16,7 +16,7 @@
  * Only care looks sideways: verifying walks the index as iter does.
  *
  * Locks of a process, taken in this order: a bank's `writing`, a bank's
- * `opening`, a core's `mapping`. Readers take none of them once they are warm.
+ * `opening`, a core's `mapping`; a bank's pins' own is the last. Readers take none of them once they are warm.
  */
 #ifndef KIST_BANK_CORE_H
 #define KIST_BANK_CORE_H
@@ -26,12 +26,13 @@
 #include <stdint.h>
 
 #include "bank/live.h"
+#include "bank/snapshot.h"
 #include "base/map.h"
 #include "base/os.h"
 #include "base/seat.h"
 #include "base/thread.h"
 #include "heap/segment.h"
-#include "index/hash.h"
+#include "index/index.h"
 #include "kist/kist.h"
 
 #define BANK_FILE "kist.bank"
@@ -91,8 +92,9 @@ struct active {
 struct core {
     struct live *live;
     const shm_word *change; /* of the live in the file, also when ours is private */
+    _Atomic uint64_t shown; /* batches up to this sequence are known to be visible */
     _Atomic uint64_t stamp; /* `change`, when this core was last found up to date, or 0 */
-    _Atomic(struct hash_index *) index;
+    _Atomic(struct index_file *) index;
     _Atomic(struct segment_table *) segments;
     const shm_word *retired; /* beside `change` */
     uint64_t retired_before; /* what it says as long as this core is right: 0, but for a
@@ -129,6 +131,7 @@ struct bank {
     char name[BANK_NAME_MAX + 1];
     os_mutex writing; /* threads of this process queue here to write */
     os_mutex opening;
+    struct pins pins;
     uint32_t handles;  /* guarded by the store */
     _Atomic uint32_t writers; /* of them, those that may write; reopen() asks */
     uint32_t interval_ms; /* 0: nobody wants regular syncs; guarded by the store */
@@ -137,10 +140,14 @@ struct bank {
     struct bank *next; /* of the store's list */
 };
 
+#define SEQUENCE_NOW UINT64_MAX
+
 struct kist_bank {
     struct bank *bank;
-    const uint32_t *forked;
+    const uint32_t *forked; /* the store's; or of a snapshot, 0: no short way, see core_ready() */
     bool readonly;
+    uint64_t at; /* reads see what was written up to here; SEQUENCE_NOW: all of it */
+    struct snapshot *snapshot; /* or NULL */
     uint32_t verify;
     uint32_t durability;
     int32_t deadline_ms;
@@ -192,7 +199,7 @@ void core_free(struct core *c);
  * map it again, since it could not grow in place. */
 int core_follow_index(struct core *c, bool anew);
 
-/* After hash_block_of() said no: see whether the file grew since its mapped
+/* After an offset lay outside of what is mapped: see whether the file grew since its mapped
  * length was `seen`, read before that. 1: try again. */
 int core_refresh_index(struct core *c, uint64_t seen);
 
@@ -209,6 +216,13 @@ static inline struct segment *core_segment_of(const struct core *c, uint64_t slo
     struct segment *s = atomic_load_explicit(&t->at[n & t->mask], memory_order_acquire);
 
     return s && s->loc_n == n ? s : NULL;
+}
+
+/* The index, as it is mapped now. In a read section, or for the writer. */
+static inline struct index_file *core_index(const struct core *c)
+{
+    /* acquire: pairs with the release in core_follow_index() and publish_index() */
+    return atomic_load_explicit(&c->index, memory_order_acquire);
 }
 
 static inline struct segment *core_segment(const struct core *c, uint64_t n)
@@ -267,9 +281,30 @@ struct found {
  * is verified as with KIST_VERIFY_FIRST, this key's is not. */
 enum { VERIFY_OTHERS = KIST_VERIFY_NEVER + 1 };
 
+enum { SEARCH_AGAIN = 100 };
+
 /* The newest record of a key, a tombstone too. KIST_MISS: none; KIST_ECORRUPT:
  * it is damaged, *out tells which slot. In a read section. */
 int core_find(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify, struct found *out);
+
+/* The same, for a writer: with KIST_MISS, `room` is what core_room() needs. */
+int core_find_room(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify,
+                   struct found *out, struct index_room *room);
+
+/* The same in an index that may be another than the bank's present one: of a snapshot. */
+int core_find_in(struct core *c, struct index_file *ix, kist_bytes key, uint64_t hash,
+                 uint32_t verify, struct found *out);
+
+/*
+ * What a reader of sequence `at` (SEQUENCE_NOW: any reader) sees where this record
+ * was found: it, or an older one of its key, along the previous links. KIST_OK;
+ * KIST_MISS: the key was not there; KIST_ECORRUPT; SEARCH_AGAIN: history went
+ * meanwhile, which it does not while `pinned`.
+ */
+int core_as_of(struct core *c, struct found *f, uint64_t at, bool pinned, uint32_t verify);
+
+/* The index itself is damaged: the error. */
+int core_index_damaged(const struct core *c);
 
 /* The value of the record found, verified in full. */
 int core_value(struct core *c, const struct found *f, uint32_t verify, kist_bytes *value);
@@ -389,11 +424,19 @@ struct key_record {
 struct key_record key_record_of(const struct record *r, uint64_t place);
 void state_replace(struct core *c, struct state *s, struct key_record old, struct key_record now);
 
-/* What the index asks back, see hash_owner. */
-struct hash_owner core_owner(struct core *c);
+/* What the index asks back, see index_owner. */
+struct index_owner core_owner(struct core *c);
 
-/* hash_room(), with more address space if it needs some. */
-int core_room(struct core *c, uint64_t hash, struct hash_room *out);
+/* index_make_room(), with more address space if it needs some; `room` as
+ * core_find_room() left it. */
+int core_room(struct core *c, kist_bytes key, uint64_t hash, struct index_room *room);
+
+/* Publish a location for a key: into its slot, or if that is NULL into the room. */
+void core_publish(struct core *c, shm_word *slot, struct index_room *room, kist_bytes key,
+                  uint64_t hash, uint64_t place);
+
+/* index_remove(), for a key whose slot was found. */
+int core_remove(struct core *c, kist_bytes key, shm_word *slot);
 
 /* ---- walking (iter.c) ------------------------------------------------- */
 
@@ -442,14 +485,14 @@ int rebuild(struct bank *b, const struct rebuild *how);
 /* An index that is being built from records, and what is counted meanwhile.
  * Nobody else sees it yet. */
 struct fill {
-    struct hash_index *index;
-    struct hash_owner owner;
+    struct index_file *index;
+    struct index_owner owner;
     const struct record *(*record)(void *arg, uint64_t loc, uint64_t *place);
     struct state *state;      /* entries, deleted, payload, live */
     void (*live)(void *arg, uint64_t n, int64_t bytes); /* a segment's account */
     void *arg;
 };
-void fill_init(struct fill *f, struct hash_index *ix, struct state *s,
+void fill_init(struct fill *f, struct index_file *ix, struct state *s,
                const struct record_bank *bank,
                const struct record *(*record)(void *arg, uint64_t loc, uint64_t *place),
                void (*live)(void *arg, uint64_t n, int64_t bytes), void *arg);

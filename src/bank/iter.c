@@ -118,14 +118,14 @@ static int damaged_index(const kist_iter *it)
 static int load_once(kist_iter *it, struct core *c, bool last)
 {
     uint64_t change = shm_read(c->change);
-    struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_acquire);
-    uint64_t seen = atomic_load_explicit(&ix->len, memory_order_acquire);
+    struct index_file *ix = core_index(c);
+    uint64_t seen = index_len(ix);
     struct hash_cursor next = it->cursor;
     bool same;
     size_t n;
     int rc;
 
-    if (hash_walk(ix, &next, it->slots, it->cap, &n)) {
+    if (hash_walk(index_hash(ix), &next, it->slots, it->cap, &n)) {
         atomic_thread_fence(memory_order_acquire); /* the slots, then the counter */
         same = shm_peek(c->change) == change;
         if (!same || !hold_all(it, c, n, last))

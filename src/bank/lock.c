@@ -169,8 +169,7 @@ static int ready(struct writer *w, int flags)
         return bank_err(c->bank, KIST_ECORRUPT, LIVE_FILE, 0,
                         "bank '%s': kist.live is damaged; run 'kist repair'", c->bank->name);
     rc = append_ready(c, &w->state);
-    if (rc == 0 && atomic_load_explicit(&c->index, memory_order_relaxed)->generation !=
-                       shm_peek(&c->live->generation))
+    if (rc == 0 && core_index(c)->generation != shm_peek(&c->live->generation))
         rc = core_follow_index(c, false);
     return rc;
 }
@@ -206,7 +205,7 @@ int write_begin(struct writer *w, kist_bank *h, int flags)
     int rc;
 
     *w = (struct writer){ .handle = h };
-    if (!*h->forked || atomic_load_explicit(&h->bank->closed, memory_order_acquire))
+    if (!*h->bank->env->forked || atomic_load_explicit(&h->bank->closed, memory_order_acquire))
         return core_enter_slow(h, &w->core); /* says which */
     if (h->readonly)
         return bank_err(h->bank, KIST_EREADONLY, NULL, ERR_NOWHERE,

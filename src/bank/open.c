@@ -49,7 +49,7 @@ static int settings_take(struct bank_settings *to, const struct bank_file *f)
     if (memcmp(f->magic, magic, sizeof magic) != 0 ||
         f->checksum != hash_bytes(f, offsetof(struct bank_file, checksum)))
         return KIST_ECORRUPT;
-    if (f->format > BANK_FORMAT || f->index != KIST_INDEX_HASH)
+    if (f->format > BANK_FORMAT || (f->index != KIST_INDEX_HASH && f->index != KIST_INDEX_ORDERED))
         return KIST_ENEWER;
     *to = (struct bank_settings){
         .record.seed = f->seed,
@@ -212,9 +212,9 @@ static bool own_files_match(const struct live *l, int dir)
 static bool match_as_of(const struct live *l, int dir, uint64_t generation, uint64_t newest)
 {
     const struct live_segment *e = &l->ring[newest % (1 << LIVE_RING_LG)];
-    char index[HASH_NAME_MAX], segment[SEGMENT_NAME_MAX];
+    char index[INDEX_NAME_MAX], segment[SEGMENT_NAME_MAX];
 
-    hash_name(index, generation);
+    index_name(index, generation);
     segment_name(segment, newest);
     return own_files_match(l, dir) &&
            file_is(dir, index, l->dev, shm_peek(&l->ino_index[generation & 1])) &&
@@ -576,7 +576,7 @@ static int mark_clean(struct core *c)
 
     if (fd < 0) /* without the mark the next open looks for itself */
         return err_os(fd, c->bank->name, LIVE_FILE, "open the live file");
-    rc = hash_sync(atomic_load_explicit(&c->index, memory_order_relaxed));
+    rc = index_file_sync(core_index(c));
     if (rc == 0)
         rc = os_fdatasync(fd);
     if (rc == 0) {

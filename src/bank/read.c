@@ -107,8 +107,7 @@ static __attribute__((noinline)) int segment_missing(struct core *c, uint64_t n,
 }
 
 /* One candidate. KIST_OK: it is the key's record; KIST_MISS: another key's;
- * 1 + KIST_MISS: search again. */
-enum { SEARCH_AGAIN = 100 };
+ * SEARCH_AGAIN. */
 
 static int
 try_slot(struct core *c, kist_bytes key, uint64_t slot, uint32_t verify, uint64_t *missing,
@@ -176,38 +175,118 @@ search_block(struct core *c, const struct hash_block *b, kist_bytes key, uint64_
     return worst;
 }
 
-static __attribute__((noinline)) int no_block(struct core *c, uint64_t seen)
-{
-    int rc = core_refresh_index(c, seen);
+/* What a tree asks while it compares keys. */
+struct comparing {
+    struct core *core;
+    kist_bytes key;
+    uint32_t verify;
+};
 
-    if (rc == 0)
-        rc = bank_err(c->bank, KIST_ECORRUPT, "kist.index", ERR_NOWHERE,
-                      "bank '%s': the index is damaged; run 'kist repair'", c->bank->name);
-    return rc;
+/* ⚑ A record of another key decides where the search goes on: it has to be
+ * whole. The key's own is looked at by try_slot(). */
+static const struct record *record_to_compare(void *arg, uint64_t loc)
+{
+    struct comparing *m = arg;
+    struct segment *s;
+    uint64_t place;
+    const struct record *r = core_record(m->core, loc, &s, &place);
+
+    if (r && (record_key_is(r, m->key) ||
+              core_verified(m->core, s, r, place_offset(place), m->verify)))
+        return r;
+    return NULL;
 }
 
-int core_find(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify, struct found *out)
+/* Why the tree could not be told a record. */
+static int record_lost(struct core *c, uint64_t loc, uint64_t *missing, struct found *out)
+{
+    uint64_t place = loc_place(loc, shm_read(&c->live->newest));
+    struct segment *s = core_segment(c, place_n(place));
+    int rc = s ? 0 : segment_missing(c, place_n(place), missing, &s);
+
+    if (rc != 0)
+        return rc == 1 ? SEARCH_AGAIN : rc;
+    *out = (struct found){ .segment = s, .offset = place_offset(place), .place = place };
+    return KIST_ECORRUPT;
+}
+
+/* Search a tree; `at` receives where. Results as try_slot(), or ORDERED_OUTSIDE. */
+static int search_tree(struct core *c, struct ordered_index *ix, kist_bytes key, uint32_t verify,
+                       uint64_t *missing, struct ordered_spot *at, struct found *out)
+{
+    struct comparing m = { c, key, verify };
+    struct index_owner o = { .record = record_to_compare, .arg = &m };
+    int rc = ordered_find(ix, &o, key, ORDERED_AT, at);
+
+    if (rc == ORDERED_LOST)
+        return record_lost(c, at->lost, missing, out);
+    if (rc != KIST_OK)
+        return rc;
+    rc = try_slot(c, key, ordered_loc(ix, at), verify, missing, out);
+    out->slot = ordered_slot(ix, at);
+    return rc == KIST_MISS ? SEARCH_AGAIN : rc; /* it was this key's: the leaf is used again */
+}
+
+int core_index_damaged(const struct core *c)
+{
+    return bank_err(c->bank, KIST_ECORRUPT, "kist.index", ERR_NOWHERE,
+                    "bank '%s': the index is damaged; run 'kist repair'", c->bank->name);
+}
+
+/* Once. Results as try_slot(), or ORDERED_OUTSIDE. */
+static inline int search(struct core *c, struct index_file *ix, kist_bytes key, uint64_t hash,
+                         uint32_t verify, uint64_t *missing, struct index_room *room,
+                         struct found *out)
+{
+    struct hash_block b;
+
+    if (ix->kind == KIST_INDEX_ORDERED)
+        return search_tree(c, index_ordered(ix), key, verify, missing, &room->ordered, out);
+    if (__builtin_expect(!hash_block_of(index_hash(ix), hash, &b), 0))
+        return ORDERED_OUTSIDE;
+    return search_block(c, &b, key, hash, verify, missing, out);
+}
+
+/* An offset in the index lies behind what is mapped of it. KIST_OK: by now it may not. */
+static __attribute__((noinline)) int
+look_further(struct core *c, struct index_file *fixed, uint64_t seen, uint64_t change)
+{
+    int rc;
+
+    if (!fixed) {
+        rc = core_refresh_index(c, seen);
+    } else {
+        os_mutex_lock(&c->mapping);
+        rc = index_refresh(fixed, seen);
+        os_mutex_unlock(&c->mapping);
+    }
+    if (rc == 1 || shm_read(c->change) != change)
+        return KIST_OK;
+    return rc < 0 ? err_os(rc, c->bank->name, "kist.index", "map the index") : core_index_damaged(c);
+}
+
+/* In the bank's index, or one that is `fixed`. */
+static int find(struct core *c, struct index_file *fixed, kist_bytes key, uint64_t hash,
+                uint32_t verify, struct found *out, struct index_room *room)
 {
     uint64_t missing = 0;
 
     for (int i = 0; i < READ_TRIES; i++) {
         uint64_t change = shm_read(c->change);
-        struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_acquire);
-        uint64_t seen = atomic_load_explicit(&ix->len, memory_order_acquire);
-        struct hash_block b;
+        struct index_file *ix = fixed ? fixed : core_index(c);
+        uint64_t seen = index_len(ix);
         int rc;
 
-        if (__builtin_expect(!hash_block_of(ix, hash, &b), 0)) {
-            rc = no_block(c, seen);
-            if (rc == 1)
-                continue;
-            if (rc < 0 && shm_read(c->change) == change)
+        out->segment = NULL;
+        rc = search(c, ix, key, hash, verify, &missing, room, out);
+        if (__builtin_expect(rc == ORDERED_OUTSIDE, 0)) {
+            rc = look_further(c, fixed, seen, change);
+            if (rc < 0)
                 return rc;
             continue;
         }
-        rc = search_block(c, &b, key, hash, verify, &missing, out);
         atomic_thread_fence(memory_order_acquire); /* the slots, then the counter */
-        if (__builtin_expect(rc < 0 && rc != KIST_ENOMEM, 0) &&
+        if (__builtin_expect(rc < 0 && rc != KIST_ENOMEM, 0) && !fixed &&
             ix->generation != shm_read(&c->live->generation)) {
             rc = core_follow_index(c, false); /* the content was replaced meanwhile */
             if (rc < 0)
@@ -216,13 +295,92 @@ int core_find(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify, st
             continue;
         }
         if (__builtin_expect(rc != SEARCH_AGAIN && shm_peek(c->change) == change, 1)) {
-            if (__builtin_expect(rc == KIST_ECORRUPT && out->segment, 0))
-                return damaged(c, out->segment, out->offset);
+            if (__builtin_expect(rc == KIST_ECORRUPT, 0))
+                return out->segment ? damaged(c, out->segment, out->offset)
+                                    : core_index_damaged(c);
             return rc;
         }
     }
     return bank_err(c->bank, KIST_ECORRUPT, "kist.index", ERR_NOWHERE,
                     "bank '%s': the index leads nowhere; run 'kist repair'", c->bank->name);
+}
+
+int core_find(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify, struct found *out)
+{
+    struct index_room room;
+
+    return find(c, NULL, key, hash, verify, out, &room);
+}
+
+int core_find_room(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify,
+                   struct found *out, struct index_room *room)
+{
+    return find(c, NULL, key, hash, verify, out, room);
+}
+
+int core_find_in(struct core *c, struct index_file *ix, kist_bytes key, uint64_t hash,
+                 uint32_t verify, struct found *out)
+{
+    struct index_room room;
+
+    return find(c, ix, key, hash, verify, out, &room);
+}
+
+/* ---- what a reader sees ------------------------------------------------ */
+
+/* Records of batches above this sequence are hidden. A replace publishes its index
+ * right before its step: then nothing in that index is. */
+static uint64_t shown_now(struct core *c)
+{
+    struct state s;
+
+    if (!live_state(c->live, &s) || shm_read(&c->live->cleared) > s.visible)
+        return SEQUENCE_NOW;
+    atomic_store_explicit(&c->shown, s.visible, memory_order_relaxed);
+    return s.visible;
+}
+
+/* To the record before this one of its key. Results as core_as_of(). */
+static int go_back(struct core *c, struct found *f, bool pinned, uint32_t verify)
+{
+    kist_bytes key = { record_key(f->record), f->record->key_len };
+    uint64_t to = f->record->previous;
+    const struct record *r;
+    struct segment *s;
+
+    if (to == 0)
+        return KIST_MISS;
+    if (to >= f->place) /* it was there before: so this ends (I5) */
+        return damaged(c, f->segment, f->offset);
+    s = core_segment(c, place_n(to));
+    if (!s) {
+        int rc = core_map_segment(c, place_n(to), &s);
+
+        if (rc == -ENOENT)
+            return pinned ? KIST_MISS : SEARCH_AGAIN;
+        if (rc < 0)
+            return rc;
+    }
+    r = segment_record(s, place_offset(to));
+    if (!r || !record_key_is(r, key) || !core_verified(c, s, r, place_offset(to), verify))
+        return damaged(c, s, place_offset(to));
+    *f = (struct found){ r, s, place_offset(to), to, f->slot };
+    return KIST_OK;
+}
+
+int core_as_of(struct core *c, struct found *f, uint64_t at, bool pinned, uint32_t verify)
+{
+    int rc = KIST_OK;
+
+    if (at == SEQUENCE_NOW) {
+        if (__builtin_expect(!(f->record->kind & RECORD_IN_BATCH), 1) ||
+            f->record->sequence <= atomic_load_explicit(&c->shown, memory_order_relaxed))
+            return KIST_OK;
+        at = shown_now(c);
+    }
+    while (rc == KIST_OK && f->record->sequence > at)
+        rc = go_back(c, f, pinned, verify);
+    return rc;
 }
 
 /* ---- calls ------------------------------------------------------------ */
@@ -235,21 +393,45 @@ static int key_check(const kist_bank *h, kist_bytes key)
                     "a key of %zu bytes; 65,535 is the most", key.len);
 }
 
+/* The core for a handle's call; a snapshot's has no short way in core_ready(). */
+static int enter(kist_bank *h, struct core **core)
+{
+    struct core *c;
+
+    if (__builtin_expect(!h->snapshot, 1))
+        return core_enter(h, core);
+    c = atomic_load_explicit(&h->bank->core, memory_order_acquire); /* core_install() */
+    if (!*h->bank->env->forked || !c ||
+        shm_read(c->change) != atomic_load_explicit(&c->stamp, memory_order_relaxed))
+        return core_enter_slow(h, core);
+    *core = c;
+    return KIST_OK;
+}
+
 /* A live value's record. In a read section. Damage that is met in a bank that
  * was rebuilt meanwhile, or dropped, is none: look again. */
 static int find_live(kist_bank *h, kist_bytes key, struct core **core, struct found *f)
 {
+    struct index_file *fixed = h->snapshot ? snapshot_index(h->snapshot) : NULL;
     uint64_t hash = record_hash_key(&h->bank->set.record, key.data, key.len);
-    int rc;
+    struct index_room room;
+    int rc = SEARCH_AGAIN;
 
     for (int i = 0; i < READ_TRIES; i++) {
-        rc = core_enter(h, core);
+        rc = enter(h, core);
+        if (rc == KIST_OK && h->snapshot)
+            rc = snapshot_check(h->snapshot, *core);
         if (rc < 0)
             return rc;
-        rc = core_find(*core, key, hash, h->verify, f);
-        if (rc >= 0 || shm_read((*core)->retired) == (*core)->retired_before)
+        rc = find(*core, fixed, key, hash, h->verify, f, &room);
+        if (rc == KIST_OK)
+            rc = core_as_of(*core, f, h->at, h->snapshot != NULL, h->verify);
+        if (rc != SEARCH_AGAIN &&
+            (rc >= 0 || shm_read((*core)->retired) == (*core)->retired_before))
             break;
     }
+    if (rc == SEARCH_AGAIN)
+        return core_index_damaged(*core);
     if (rc == KIST_OK && record_kind(f->record) != RECORD_PUT)
         return KIST_MISS;
     return rc;
@@ -333,7 +515,7 @@ get_ready(kist_bank *h, kist_bytes key, kist_bytes *value)
     if (__builtin_expect(!c, 0))
         return get_slowly(h, key, value);
     if (__builtin_expect(
-            !hash_block_ready(atomic_load_explicit(&c->index, memory_order_acquire), hash, &b), 0))
+            !hash_block_ready(index_hash(core_index(c)), hash, &b), 0))
         return get_slowly(h, key, value);
     if (__builtin_expect(get_plain(c, &b, change, key, hash, h->verify, &found), 1)) {
         *value = found;
@@ -350,7 +532,8 @@ static __attribute__((noinline)) int get_any(kist_bank *h, kist_bytes key, kist_
                                   : get_ready(h, key, value);
 }
 
-/* Known lengths make hash and comparison a few instructions, and the whole a
+/* In a tree hash_block_ready() says no: no root's word is the one that counts as
+ * checked. Known lengths make hash and comparison a few instructions, and the whole a
  * function that calls nothing: so more of the next gets fit into the processor's
  * window, and their cache misses overlap. */
 int kist_get(kist_bank *h, kist_bytes key, kist_bytes *value)
@@ -395,15 +578,16 @@ static void get_group(kist_bank *h, struct core *c, const kist_bytes *keys, size
                       kist_bytes *values, int *rc)
 {
     uint64_t change = shm_read(c->change);
-    struct hash_index *ix = atomic_load_explicit(&c->index, memory_order_acquire);
+    struct index_file *ix = core_index(c);
+    bool plain = ix->kind == KIST_INDEX_HASH && !h->snapshot;
     struct lookup l[GROUP];
 
     for (size_t i = 0; i < n; i++) {
-        l[i].known = keys[i].len <= KIST_KEY_MAX;
+        l[i].known = plain && keys[i].len <= KIST_KEY_MAX;
         if (!l[i].known)
             continue;
         l[i].hash = record_hash_key(&h->bank->set.record, keys[i].data, keys[i].len);
-        l[i].known = hash_block_of(ix, l[i].hash, &l[i].block);
+        l[i].known = hash_block_of(index_hash(ix), l[i].hash, &l[i].block);
         if (l[i].known)
             __builtin_prefetch(l[i].block.home);
     }
@@ -431,7 +615,7 @@ int kist_get_many(kist_bank *h, const kist_bytes *keys, size_t n, kist_bytes *va
     if (!thread_in_section())
         return bank_err(h->bank, KIST_ESECTION, NULL, ERR_NOWHERE,
                         "kist_get_many needs kist_read_begin() first");
-    err = core_enter(h, &c);
+    err = enter(h, &c);
     if (err < 0)
         return err;
     for (size_t at = 0; at < n; at += GROUP)

@@ -95,7 +95,7 @@ static int fill_part(struct heap_survey *v, struct fill *f, struct part *p)
     return rc;
 }
 
-static int fill_all(struct heap_survey *v, struct hash_index *ix, struct state *s)
+static int fill_all(struct heap_survey *v, struct index_file *ix, struct state *s)
 {
     struct fill f;
     int rc = KIST_OK;
@@ -301,7 +301,7 @@ static int first_seat(struct live *l)
 struct made {
     struct map live_map;
     struct live *live;
-    struct hash_index *index;
+    struct index_file *index;
     int live_fd, segment_fd;
     uint64_t newest, newest_ino;
     bool exchanged; /* or begun to: what was made stays */
@@ -367,14 +367,14 @@ static int exchange(struct heap_survey *v, const struct rebuild *how, uint64_t n
 
 static void unlink_leftovers(const struct heap_survey *v, const struct rebuild *how, uint64_t keep)
 {
-    char name[HASH_NAME_MAX];
+    char name[INDEX_NAME_MAX];
 
     for (size_t i = 0; i < v->leftover_count; i++)
         (void)os_unlink(how->dir, v->leftover[i]);
     for (size_t i = 0; i < v->index_count; i++) {
         if (v->index[i] == keep)
             continue;
-        hash_name(name, v->index[i]);
+        index_name(name, v->index[i]);
         (void)os_unlink(how->dir, name);
     }
 }
@@ -394,8 +394,8 @@ static int rebuild_files(struct heap_survey *v, const struct rebuild *how, struc
     if (rc >= 0)
         rc = make_live_file(v, how, m);
     if (rc >= 0)
-        rc = hash_create(&m->index, how->dir, v->bank->env->file_mode, v->bank->set.record.id,
-                         generation, v->puts > v->bank->set.expect_entries
+        rc = index_create(&m->index, v->bank->set.index, how->dir, v->bank->env->file_mode,
+                          v->bank->set.record.id, generation, v->puts > v->bank->set.expect_entries
                                          ? v->puts
                                          : v->bank->set.expect_entries);
     if (rc >= 0)
@@ -431,7 +431,7 @@ static int rebuild_files(struct heap_survey *v, const struct rebuild *how, struc
 /* Given up: the disk may be full. */
 static void unlink_made(const struct rebuild *how, const struct made *m)
 {
-    char name[HASH_NAME_MAX];
+    char name[INDEX_NAME_MAX];
 
     if (m->segment_fd >= 0)
         (void)os_unlink(how->dir, SEGMENT_NEW_FILE);
@@ -439,23 +439,23 @@ static void unlink_made(const struct rebuild *how, const struct made *m)
         (void)os_unlink(how->dir, LIVE_NEW_FILE);
     if (!m->index)
         return;
-    hash_name(name, m->index->generation);
+    index_name(name, m->index->generation);
     (void)os_unlink(how->dir, name);
 }
 
 static int rebuild_private(struct heap_survey *v, struct core *c, struct state *s)
 {
-    struct hash_index *ix;
+    struct index_file *ix;
     struct map live_map;
     int rc = map_memory(&live_map, LIVE_BYTES, 0);
 
     if (rc < 0)
         return rc;
-    rc = hash_create_private(&ix, v->bank->set.record.id, v->puts);
+    rc = index_create_private(&ix, v->bank->set.index, v->bank->set.record.id, v->puts);
     if (rc == 0) {
         rc = fill_all(v, ix, s);
         if (rc < 0)
-            hash_close(ix);
+            index_close(ix);
     }
     if (rc < 0) {
         map_drop(&live_map);
@@ -515,6 +515,6 @@ int rebuild(struct bank *b, const struct rebuild *how)
     if (m.segment_fd >= 0)
         (void)os_close(m.segment_fd);
     map_drop(&m.live_map);
-    hash_close(m.index);
+    index_close(m.index);
     return rc < 0 ? err_os(rc, b->name, NULL, "rebuild the bank") : rc;
 }

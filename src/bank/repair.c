@@ -33,17 +33,17 @@ static int publish_again(struct core *c, struct state *s, const struct record *r
 {
     kist_bytes key = { record_key(r), r->key_len };
     uint64_t hash = record_hash_key(&c->bank->set.record, key.data, key.len);
-    struct hash_room room;
+    struct index_room room;
     struct found f;
-    int rc = core_find(c, key, hash, KIST_VERIFY_NEVER, &f);
+    int rc = core_find_room(c, key, hash, KIST_VERIFY_NEVER, &f, &room);
 
     if (rc == KIST_OK) {
         if (f.record->sequence <= r->sequence && f.place != place)
-            hash_update(f.slot, hash, place);
+            core_publish(c, f.slot, NULL, key, hash, place);
     } else if (rc == KIST_MISS) {
-        rc = core_room(c, hash, &room);
+        rc = core_room(c, key, hash, &room);
         if (rc == KIST_OK)
-            hash_insert(&room, hash, place);
+            core_publish(c, NULL, &room, key, hash, place);
     }
     if (rc < 0)
         return rc;
@@ -139,13 +139,12 @@ int repair(struct core *c)
     rc = core_follow_index(c, false);
     if (rc < 0)
         return rc;
-    if (shm_read(&l->intent)) { /* pairs with owner_intent() */
+    if (shm_read(&l->intent) && core_index(c)->kind == KIST_INDEX_HASH) { /* pairs with owner_intent() */
         rc = core_refresh_index(c, UINT64_MAX); /* the dead one may have grown the file for it */
         if (rc < 0)
             return err_os(rc, c->bank->name, "kist.index", "map the index");
-        hash_finish(atomic_load_explicit(&c->index, memory_order_relaxed),
-                    shm_peek(&l->intent_old), shm_peek(&l->intent_prefix),
-                    shm_peek(&l->intent_lo), shm_peek(&l->intent_hi));
+        hash_finish(index_hash(core_index(c)), shm_peek(&l->intent_old),
+                    shm_peek(&l->intent_prefix), shm_peek(&l->intent_lo), shm_peek(&l->intent_hi));
     }
     rc = KIST_OK;
     shm_publish(&l->intent, 0);

@@ -36,14 +36,14 @@ static uint64_t next_generation(const struct core *c)
     return shm_peek(&c->live->generation) + 1;
 }
 
-static int make_index(struct core *c, uint64_t expect, struct hash_index **out)
+static int make_index(struct core *c, uint64_t expect, struct index_file **out)
 {
     int dir = bank_open_dir(c->bank), rc;
 
     if (dir < 0)
         return err_os(dir, c->bank->name, NULL, "open the bank's directory");
-    rc = hash_create(out, dir, c->bank->env->file_mode, c->bank->set.record.id, next_generation(c),
-                     expect);
+    rc = index_create(out, c->bank->set.index, dir, c->bank->env->file_mode,
+                      c->bank->set.record.id, next_generation(c), expect);
     if (rc == KIST_OK)
         rc = bank_own(c->bank, (*out)->fd);
     (void)os_close(dir);
@@ -52,10 +52,10 @@ static int make_index(struct core *c, uint64_t expect, struct hash_index **out)
 
 /* An index of the puts between two places; counts them in *s. */
 static int build_index(struct core *c, struct state *s, uint64_t first, uint64_t end,
-                       uint64_t expect, struct hash_index **out)
+                       uint64_t expect, struct index_file **out)
 {
     struct walk w = { .core = c, .at = first, .newest = place_n(end) };
-    struct hash_index *ix;
+    struct index_file *ix;
     const struct record *r;
     struct fill fill;
     uint64_t place;
@@ -73,7 +73,7 @@ static int build_index(struct core *c, struct state *s, uint64_t first, uint64_t
             break;
     }
     if (rc < 0) {
-        hash_close(ix);
+        index_close(ix);
         return bank_err(c->bank, rc, "kist.index", ERR_NOWHERE, "cannot build an index: %s",
                         kist_strerror(rc));
     }
@@ -82,12 +82,12 @@ static int build_index(struct core *c, struct state *s, uint64_t first, uint64_t
 }
 
 /* From here on every process looks into `ix`, and the old file goes. */
-static void publish_index(struct core *c, struct hash_index *ix, uint64_t cleared)
+static void publish_index(struct core *c, struct index_file *ix, uint64_t cleared)
 {
     uint64_t generation = shm_peek(&c->live->generation);
-    struct hash_index *old;
+    struct index_file *old;
     struct os_stat st;
-    char name[HASH_NAME_MAX];
+    char name[INDEX_NAME_MAX];
     int dir;
 
     if (os_stat(ix->fd, &st) == 0)
@@ -98,15 +98,15 @@ static void publish_index(struct core *c, struct hash_index *ix, uint64_t cleare
     os_mutex_lock(&c->mapping);
     old = atomic_load_explicit(&c->index, memory_order_relaxed);
     if (old->generation == ix->generation) { /* a reader was here first */
-        hash_retire(ix);
+        index_retire(ix);
     } else {
         atomic_store_explicit(&c->index, ix, memory_order_release); /* core_enter() */
-        hash_retire(old);
+        index_retire(old);
     }
     os_mutex_unlock(&c->mapping);
     dir = bank_open_dir(c->bank);
     if (dir >= 0) {
-        hash_name(name, generation);
+        index_name(name, generation);
         (void)os_unlink(dir, name);
         (void)os_close(dir);
     }
@@ -116,7 +116,7 @@ int adopt_range(struct core *c, struct state *s, uint64_t first, uint64_t end)
 {
     struct walk w = { .core = c, .at = first, .newest = place_n(first) };
     const struct record *clear;
-    struct hash_index *ix;
+    struct index_file *ix;
     uint64_t place;
     int rc = walk_next(&w, &clear, &place);
 
@@ -167,7 +167,7 @@ static void abandon(struct writer *w, const struct state *next)
 
 int kist_clear(kist_bank *h)
 {
-    struct hash_index *ix = NULL;
+    struct index_file *ix = NULL;
     struct state next;
     struct writer w;
     uint64_t place;
@@ -185,7 +185,7 @@ int kist_clear(kist_bank *h)
         publish_index(w.core, ix, next.visible);
         core_step(w.core, &next);
     } else if (ix) {
-        hash_close(ix);
+        index_close(ix);
     }
     write_end(&w);
     if (rc == KIST_OK)
@@ -370,7 +370,7 @@ static int append_batch(struct writer *w, struct state *s, const struct spool *s
 static int replace_locked(struct writer *w, const struct spool *sp, const uint8_t *content,
                           uint64_t *first, uint64_t *commit)
 {
-    struct hash_index *ix = NULL;
+    struct index_file *ix = NULL;
     struct state next = w->state;
     struct commit_body body;
     int rc = append_batch(w, &next, sp, content, &body);
@@ -383,7 +383,7 @@ static int replace_locked(struct writer *w, const struct spool *sp, const uint8_
         rc = append_own(w, &next, RECORD_COMMIT, &body, sizeof body, commit);
     if (rc < 0) {
         if (ix)
-            hash_close(ix);
+            index_close(ix);
         abandon(w, &next);
         return rc;
     }

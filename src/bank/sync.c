@@ -268,7 +268,7 @@ int kist_sync(kist_bank *h)
     struct state s;
     int rc;
 
-    if (h->readonly && *h->forked && !atomic_load_explicit(&h->bank->closed, memory_order_acquire))
+    if (h->readonly && *h->bank->env->forked && !atomic_load_explicit(&h->bank->closed, memory_order_acquire))
         return bank_err(h->bank, KIST_EREADONLY, NULL, ERR_NOWHERE,
                         "bank '%s' was opened read-only", h->bank->name);
     rc = kist_read_begin();

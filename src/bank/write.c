@@ -57,9 +57,9 @@ static void owner_intent_done(void *arg)
     shm_publish(&((struct core *)arg)->live->intent, 0);
 }
 
-struct hash_owner core_owner(struct core *c)
+struct index_owner core_owner(struct core *c)
 {
-    return (struct hash_owner){
+    return (struct index_owner){
         .bank = &c->bank->set.record,
         .record = owner_record,
         .reuse = owner_reuse,
@@ -69,13 +69,13 @@ struct hash_owner core_owner(struct core *c)
     };
 }
 
-int core_room(struct core *c, uint64_t hash, struct hash_room *out)
+int core_room(struct core *c, kist_bytes key, uint64_t hash, struct index_room *room)
 {
-    struct hash_owner o = core_owner(c);
+    struct index_owner o = core_owner(c);
     int rc;
 
     for (int i = 0; i < 2; i++) {
-        rc = hash_room(atomic_load_explicit(&c->index, memory_order_relaxed), &o, hash, out);
+        rc = index_make_room(core_index(c), &o, key, hash, room);
         if (rc != -ENOMEM || i == 1)
             break;
         rc = core_follow_index(c, true); /* the map could not grow in place */
@@ -86,7 +86,24 @@ int core_room(struct core *c, uint64_t hash, struct hash_room *out)
         return bank_err(c->bank, err_system(rc), "kist.index", ERR_NOWHERE,
                         "bank '%s': no room in the index: %s", c->bank->name,
                         kist_strerror(err_system(rc)));
-    return KIST_OK;
+    return rc == KIST_OK ? KIST_OK : core_index_damaged(c);
+}
+
+void core_publish(struct core *c, shm_word *slot, struct index_room *room, kist_bytes key,
+                  uint64_t hash, uint64_t place)
+{
+    if (slot)
+        index_update(core_index(c), slot, hash, place);
+    else
+        index_insert(core_index(c), room, key, hash, place);
+}
+
+int core_remove(struct core *c, kist_bytes key, shm_word *slot)
+{
+    struct index_owner o = core_owner(c);
+    int rc = index_remove(core_index(c), &o, key, slot);
+
+    return rc == KIST_OK ? KIST_OK : core_index_damaged(c);
 }
 
 /* ---- one change ------------------------------------------------------- */
@@ -146,14 +163,13 @@ static void account(struct writer *w, const struct entry *e, struct key_record b
 }
 
 static int publish(struct writer *w, struct change *ch, const struct found *old,
-                   struct key_record before, uint64_t *place)
+                   struct index_room *room, struct key_record before, uint64_t *place)
 {
     struct entry *e = &ch->entry;
     struct state next = w->state;
     bool tombstone = e->kind == RECORD_DELETE;
-    struct hash_room room;
     uint64_t origin;
-    int rc = old->slot ? KIST_OK : core_room(w->core, e->key_hash, &room);
+    int rc = old->slot ? KIST_OK : core_room(w->core, e->key, e->key_hash, room);
 
     if (rc == KIST_OK)
         rc = append_room(w->core, &next, entry_size(e), tombstone ? APPEND_DELETE : APPEND_PUT);
@@ -168,10 +184,7 @@ static int publish(struct writer *w, struct change *ch, const struct found *old,
     rc = append(w->core, &next, e, is_durable(w), place);
     if (rc < 0)
         return rc;
-    if (old->slot)
-        hash_update(old->slot, e->key_hash, *place);
-    else
-        hash_insert(&room, e->key_hash, *place);
+    core_publish(w->core, old->slot, room, e->key, e->key_hash, *place);
     account(w, e, before, &next, *place);
     return KIST_OK;
 }
@@ -188,7 +201,8 @@ static void prefetch_bucket(kist_bank *h, uint64_t hash)
     if (kist_read_begin() < 0)
         return;
     c = core_ready(h, &change);
-    if (c && hash_block_of(atomic_load_explicit(&c->index, memory_order_acquire), hash, &b))
+    if (c && core_index(c)->kind == KIST_INDEX_HASH &&
+        hash_block_of(index_hash(core_index(c)), hash, &b))
         __builtin_prefetch(b.home);
     kist_read_end();
 }
@@ -211,7 +225,8 @@ static shm_word *likely_slot(struct core *c, uint64_t hash)
     struct hash_block b;
     unsigned m;
 
-    if (!hash_block_of(atomic_load_explicit(&c->index, memory_order_relaxed), hash, &b))
+    if (core_index(c)->kind != KIST_INDEX_HASH ||
+        !hash_block_of(index_hash(core_index(c)), hash, &b))
         return NULL;
     m = hash_bucket_match(b.home, hash);
     return m ? &b.home->slot[hash_way(m)] : NULL;
@@ -264,6 +279,7 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
 {
     struct found old = { 0 };
     struct key_record before = { 0 };
+    struct index_room room;
     /* The old value is not read: only its lengths count. */
     uint32_t verify = ch->condition == ALWAYS ? VERIFY_OTHERS : w->handle->verify;
     bool live = false;
@@ -275,8 +291,7 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
         if (rc != NOT_LIKELY)
             return rc;
     }
-    rc = core_find(w->core, ch->entry.key, ch->entry.key_hash, verify, &old);
-
+    rc = core_find_room(w->core, ch->entry.key, ch->entry.key_hash, verify, &old, &room);
     if (rc == KIST_ECORRUPT && old.slot && ch->condition == ALWAYS) {
         /* Stored again, or deleted, a damaged entry is well again. */
         if (old.record)
@@ -291,7 +306,7 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
         old = (struct found){ 0 };
     }
     rc = condition_check(w, ch, live ? &old : NULL);
-    return rc == KIST_OK ? publish(w, ch, &old, before, place) : rc;
+    return rc == KIST_OK ? publish(w, ch, &old, &room, before, place) : rc;
 }
 
 static int change(kist_bank *h, struct change *ch)

@@ -5,13 +5,13 @@
 
 #include <stddef.h>
 
-int seat_take(struct seat *s, int fd, uint64_t number)
+static int take(struct seat *s, int fd, enum os_lock_kind kind, uint64_t byte, uint64_t number)
 {
     size_t page = os_page_size();
     void *map = NULL;
     int rc;
 
-    rc = os_lock(fd, OS_LOCK_EXCLUSIVE, SEAT_FIRST + number, 1, false);
+    rc = os_lock(fd, kind, byte, 1, false);
     if (rc < 0)
         goto out;
     rc = os_map(&map, NULL, page, OS_PROT_NONE, 0, fd, 0);
@@ -28,6 +28,16 @@ out:
         (void)os_unmap(map, page);
     (void)os_close(fd);
     return rc;
+}
+
+int seat_take(struct seat *s, int fd, uint64_t number)
+{
+    return take(s, fd, OS_LOCK_EXCLUSIVE, SEAT_FIRST + number, number);
+}
+
+int seat_pin(struct seat *s, int fd, uint64_t sequence)
+{
+    return take(s, fd, OS_LOCK_SHARED, SEAT_PINS + sequence, sequence + 1);
 }
 
 void seat_leave(struct seat *s)
@@ -91,4 +101,18 @@ static int64_t count_range(int fd, uint64_t from, uint64_t to, int depth)
 int64_t seat_count(int fd)
 {
     return count_range(fd, SEAT_FIRST, SEAT_FIRST + SEAT_MAX, 4096);
+}
+
+/* The kernel does not answer lowest first: each answer narrows the question. */
+int seat_lowest_pin(int fd, uint64_t below, uint64_t *lowest)
+{
+    uint64_t found;
+    int rc = 0;
+
+    while (below > 0 && (rc = os_lock_ask(fd, SEAT_PINS, below, &found)) == 0)
+        below = found - SEAT_PINS;
+    if (rc < 0)
+        return rc;
+    *lowest = below;
+    return 0;
 }

@@ -37,6 +37,9 @@ struct seat {
  * this and not used for anything else; it is closed in any case. Forks are
  * held from before it was opened: a child would keep it, and the seat. */
 int seat_take(struct seat *s, int fd, uint64_t number);
+/* The same for a pin: byte `sequence`, for reading, which others may lock too.
+ * Its number is sequence + 1. */
+int seat_pin(struct seat *s, int fd, uint64_t sequence);
 /* The seat stays where it was taken: it must not be copied. */
 void seat_leave(struct seat *s);
 
@@ -52,5 +55,8 @@ int seat_others(int fd, uint64_t mine);
 
 /* How many live, or an error. */
 int64_t seat_count(int fd);
+
+/* The lowest pin below `below`, or `below`: there is none. */
+int seat_lowest_pin(int fd, uint64_t below, uint64_t *lowest);
 
 #endif

@@ -20,9 +20,12 @@ void index_name(char out[INDEX_NAME_MAX], uint64_t generation)
     (void)snprintf(out, INDEX_NAME_MAX, "kist.index.%llu", (unsigned long long)generation);
 }
 
-void index_file_init(struct index_file *f, uint64_t generation)
+void index_file_init(struct index_file *f, const struct index_kind *k, uint64_t generation)
 {
     f->generation = generation;
+    f->kind = k->kind;
+    atomic_store_explicit(&f->root_ok, UINT64_MAX, memory_order_relaxed); /* no root's word */
+    atomic_store_explicit(&f->refs, 1, memory_order_relaxed);
     f->fd = -1;
     os_mutex_init(&f->growing);
 }

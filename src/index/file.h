@@ -26,6 +26,7 @@
 #include "base/os.h"
 #include "base/shm.h"
 #include "base/thread.h"
+#include "heap/record.h"
 
 enum {
     INDEX_PAGE = 4096,
@@ -53,6 +54,8 @@ static_assert(sizeof(struct index_head) == 48, "on-disk: the beginning of an ind
     _Atomic uint64_t len;     /* mapped and checked; grows */                                      \
     _Atomic uint64_t root_ok; /* a root word that lies within `len` */                             \
     uint64_t generation;                                                                           \
+    uint32_t kind;         /* enum kist_index_kind */                                              \
+    _Atomic uint32_t refs; /* see index_hold() */                                                  \
     os_mutex growing; /* threads that lay more of the file over `map` */                           \
     struct map map; /* under `growing`, but for its base; who else asks for its length           \
                          reads `len` */ \
@@ -68,6 +71,20 @@ static inline uint64_t index_len(const struct index_file *f)
     return atomic_load_explicit(&f->len, memory_order_acquire); /* with index_map_more() */
 }
 
+/* What an index needs to know of its bank. */
+struct index_owner {
+    const struct record_bank *bank;
+    /* The record that a location leads to, or NULL: it can't be read. The header
+     * and the key are within what is mapped, whatever they say. */
+    const struct record *(*record)(void *arg, uint64_t loc);
+    /* Bump the reuse counter (I4). For the writer; readers may have NULL. */
+    void (*reuse)(void *arg);
+    /* Of kind hash: note the split that is about to be published, see hash_finish(). */
+    void (*intent)(void *arg, uint64_t old_entry, uint64_t prefix, uint64_t lo, uint64_t hi);
+    void (*intent_done)(void *arg);
+    void *arg;
+};
+
 void index_name(char out[INDEX_NAME_MAX], uint64_t generation);
 
 /* What the head of a new file says, or that of an opened one has to say. */
@@ -76,7 +93,7 @@ struct index_kind {
     uint32_t kind;
 };
 
-void index_file_init(struct index_file *f, uint64_t generation);
+void index_file_init(struct index_file *f, const struct index_kind *k, uint64_t generation);
 
 /* Make kist.index.G of `len` bytes (see index_round) and map it for writing, with its head
  * written; all else is zero. Left by one who died before publishing it, an

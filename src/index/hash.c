@@ -64,7 +64,7 @@ static struct hash_index *index_new(uint64_t generation)
     struct hash_index *ix = os_alloc(sizeof *ix);
 
     if (ix)
-        index_file_init(&ix->file, generation);
+        index_file_init(&ix->file, &hash_kind, generation);
     return ix;
 }
 
@@ -124,11 +124,6 @@ int hash_open(struct hash_index **out, int fd, const uint8_t bank_id[16], uint64
     return KIST_OK;
 }
 
-int hash_refresh(struct hash_index *ix, uint64_t seen)
-{
-    return index_refresh(&ix->file, seen);
-}
-
 void hash_space_drop(struct hash_space *space); /* hash_grow.c */
 
 void hash_close(struct hash_index *ix)
@@ -138,21 +133,6 @@ void hash_close(struct hash_index *ix)
     hash_space_drop(ix->space);
     index_file_close(&ix->file);
     os_free(ix);
-}
-
-static void on_unseen(struct retired *r)
-{
-    hash_close((struct hash_index *)((char *)r - offsetof(struct hash_index, retired)));
-}
-
-void hash_retire(struct hash_index *ix)
-{
-    thread_retire(&ix->retired, on_unseen);
-}
-
-int hash_sync(struct hash_index *ix)
-{
-    return index_file_sync(&ix->file);
 }
 
 /* ---- walking and checking --------------------------------------------- */

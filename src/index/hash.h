@@ -231,7 +231,7 @@ static inline bool hash_block_ready(const struct hash_index *ix, uint64_t hash,
 }
 
 /* The same, whatever the root is. False: an offset lies outside of what is
- * mapped (then look at the file's size again, see hash_refresh), or is damage. */
+ * mapped (then look at the file's size again, see index_refresh), or is damage. */
 static inline bool hash_block_of(struct hash_index *ix, uint64_t hash, struct hash_block *out)
 {
     uint64_t len = atomic_load_explicit(&ix->len, memory_order_acquire), root = hash_root(ix);
@@ -282,20 +282,6 @@ static inline bool hash_bucket_overflows(const struct hash_bucket *b)
 
 /* ---- opening ---------------------------------------------------------- */
 
-/* What the index needs to know of its bank. */
-struct hash_owner {
-    const struct record_bank *bank;
-    /* The record that a location leads to, or NULL: unreadable. Called by
-     * the writer only. */
-    const struct record *(*record)(void *arg, uint64_t loc);
-    /* Bump the reuse counter (H5). */
-    void (*reuse)(void *arg);
-    /* Note the split that is about to be published, see hash_finish(). */
-    void (*intent)(void *arg, uint64_t old_entry, uint64_t prefix, uint64_t lo, uint64_t hi);
-    void (*intent_done)(void *arg);
-    void *arg;
-};
-
 void hash_name(char out[HASH_NAME_MAX], uint64_t generation);
 
 /* Make kist.index.G for about `expect` keys, mapped for writing. */
@@ -309,12 +295,7 @@ int hash_create_private(struct hash_index **out, const uint8_t bank_id[16], uint
 int hash_open(struct hash_index **out, int fd, const uint8_t bank_id[16], uint64_t generation,
               bool writable);
 
-/* index_refresh() of its file. */
-int hash_refresh(struct hash_index *ix, uint64_t seen);
-
 void hash_close(struct hash_index *ix);
-void hash_retire(struct hash_index *ix);
-int hash_sync(struct hash_index *ix);
 
 /* ---- writing (one writer, H6) ----------------------------------------- */
 
@@ -327,7 +308,7 @@ struct hash_room {
 
 /* Find room for one more key of this hash, splitting and growing as needed.
  * Errors leave the index as it was, for readers and writers. */
-int hash_room(struct hash_index *ix, const struct hash_owner *o, uint64_t hash,
+int hash_room(struct hash_index *ix, const struct index_owner *o, uint64_t hash,
               struct hash_room *out);
 
 /* Publish a new key's location into the room found. */

@@ -77,7 +77,7 @@ static int space_resize(struct hash_index *ix)
 /* Release what is in quarantine, if it is worth it (H5). Every page that
  * nothing leads to may be written from here on: a reader that still looks at
  * one finds that the counter moved. */
-static void release_pages(struct hash_index *ix, const struct hash_owner *o, bool must)
+static void release_pages(struct hash_index *ix, const struct index_owner *o, bool must)
 {
     struct hash_space *sp = ix->space;
     uint64_t left = look_around(ix, sp);
@@ -91,14 +91,14 @@ static void release_pages(struct hash_index *ix, const struct hash_owner *o, boo
 }
 
 /* Another process may have split since: then our idea of free pages is void. */
-static int space_ready(struct hash_index *ix, const struct hash_owner *o)
+static int space_ready(struct hash_index *ix, const struct index_owner *o)
 {
     uint64_t splits = shm_peek(&file_of(ix)->splits);
     int rc;
 
     if (ix->space && ix->space->splits == splits)
         return 0;
-    rc = hash_refresh(ix, UINT64_MAX);
+    rc = index_refresh(&ix->file, UINT64_MAX);
     if (rc < 0)
         return rc;
     if (!ix->space) {
@@ -122,7 +122,7 @@ static int grow_file(struct hash_index *ix, uint64_t pages)
 }
 
 /* Memory for a block or directory of `len` bytes; *at receives its offset. */
-static int space_take(struct hash_index *ix, const struct hash_owner *o, uint64_t len, uint64_t *at)
+static int space_take(struct hash_index *ix, const struct index_owner *o, uint64_t len, uint64_t *at)
 {
     uint64_t pages = (len + HASH_PAGE - 1) / HASH_PAGE, first;
     int rc;
@@ -204,7 +204,7 @@ struct moving {
     bool lost;       /* its record is damaged: the hash is not known */
 };
 
-static size_t collect(const struct hash_index *ix, const struct hash_owner *o, uint64_t entry,
+static size_t collect(const struct hash_index *ix, const struct index_owner *o, uint64_t entry,
                       struct moving *out)
 {
     const struct hash_bucket *b = (const void *)(ix->base + entry_offset(entry));
@@ -275,7 +275,7 @@ static bool fill(const struct hash_index *ix, uint64_t at, unsigned lg, const st
 }
 
 /* A new block of at least 2^lg buckets for these keys; *entry receives it. */
-static int build(struct hash_index *ix, const struct hash_owner *o, unsigned lg,
+static int build(struct hash_index *ix, const struct index_owner *o, unsigned lg,
                  const struct moving *m, size_t n, unsigned depth, uint64_t prefix, uint64_t *entry)
 {
     for (; lg <= HASH_LG_MAX; lg++) {
@@ -311,7 +311,7 @@ void hash_finish(struct hash_index *ix, uint64_t old_entry, uint64_t prefix, uin
         shm_publish(&dir[prefix * n + i], i < n / 2 ? lo : hi);
 }
 
-static int double_directory(struct hash_index *ix, const struct hash_owner *o)
+static int double_directory(struct hash_index *ix, const struct index_owner *o)
 {
     uint64_t root = shm_peek(&file_of(ix)->root), at;
     unsigned depth = root_depth(root) + 1;
@@ -341,7 +341,7 @@ static bool may_split(const struct hash_index *ix, unsigned block_depth)
     return depth < HASH_DEPTH_MAX && (UINT64_C(2) << depth) <= ix->space->blocks * 16;
 }
 
-static int split(struct hash_index *ix, const struct hash_owner *o, uint64_t old_entry,
+static int split(struct hash_index *ix, const struct index_owner *o, uint64_t old_entry,
                  uint64_t hash, struct moving *m)
 {
     unsigned depth = entry_depth(old_entry);
@@ -374,7 +374,7 @@ static int split(struct hash_index *ix, const struct hash_owner *o, uint64_t old
     return 0;
 }
 
-int hash_room(struct hash_index *ix, const struct hash_owner *o, uint64_t hash,
+int hash_room(struct hash_index *ix, const struct index_owner *o, uint64_t hash,
               struct hash_room *out)
 {
     struct hash_block b;
@@ -386,7 +386,7 @@ int hash_room(struct hash_index *ix, const struct hash_owner *o, uint64_t hash,
         struct moving *m;
 
         if (!hash_block_of(ix, hash, &b)) {
-            rc = hash_refresh(ix, seen);
+            rc = index_refresh(&ix->file, seen);
             if (rc == 0) /* nothing more there: an entry leads nowhere */
                 rc = KIST_ECORRUPT;
             else if (rc == 1)

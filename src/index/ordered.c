@@ -17,7 +17,7 @@ static struct ordered_index *index_new(uint64_t generation)
     struct ordered_index *ix = os_alloc(sizeof *ix);
 
     if (ix)
-        index_file_init(&ix->file, generation);
+        index_file_init(&ix->file, &ordered_kind, generation);
     return ix;
 }
 
@@ -72,11 +72,6 @@ int ordered_open(struct ordered_index **out, int fd, const uint8_t bank_id[16], 
     return KIST_OK;
 }
 
-int ordered_refresh(struct ordered_index *ix, uint64_t seen)
-{
-    return index_refresh(&ix->file, seen);
-}
-
 void ordered_close(struct ordered_index *ix)
 {
     if (!ix)
@@ -84,21 +79,6 @@ void ordered_close(struct ordered_index *ix)
     ordered_space_drop(ix->space);
     index_file_close(&ix->file);
     os_free(ix);
-}
-
-static void on_unseen(struct retired *r)
-{
-    ordered_close((struct ordered_index *)((char *)r - offsetof(struct ordered_index, retired)));
-}
-
-void ordered_retire(struct ordered_index *ix)
-{
-    thread_retire(&ix->retired, on_unseen);
-}
-
-int ordered_sync(struct ordered_index *ix)
-{
-    return index_file_sync(&ix->file);
 }
 
 /* ---- all nodes -------------------------------------------------------- */
@@ -148,7 +128,7 @@ struct fence {
 
 struct checking {
     const struct ordered_index *ix;
-    const struct ordered_owner *o;
+    const struct index_owner *o;
     struct ordered_facts *facts;
     unsigned depth;
     uint8_t *key; /* room for one */
@@ -279,7 +259,7 @@ static int check_node(struct checking *c, uint64_t word, unsigned level, struct 
     return rc;
 }
 
-int ordered_check(const struct ordered_index *ix, const struct ordered_owner *o,
+int ordered_check(const struct ordered_index *ix, const struct index_owner *o,
                   struct ordered_facts *out)
 {
     struct checking c = { .ix = ix, .o = o, .facts = out };

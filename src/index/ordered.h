@@ -93,7 +93,7 @@ enum {
 
 /* Outcomes beside KIST_OK, KIST_MISS, KIST_END and KIST_ECORRUPT. */
 enum {
-    ORDERED_OUTSIDE = 100, /* an offset lies behind what is mapped: ordered_refresh(), and
+    ORDERED_OUTSIDE = 100, /* an offset lies behind what is mapped: index_refresh(), and
                               again; if there is no more, it is damage */
     ORDERED_LOST,          /* the record at spot.lost can't be read */
 };
@@ -147,24 +147,9 @@ int ordered_create_private(struct ordered_index **out, const uint8_t bank_id[16]
 int ordered_open(struct ordered_index **out, int fd, const uint8_t bank_id[16], uint64_t generation,
                  bool writable);
 
-/* index_refresh() of its file: what to call after ORDERED_OUTSIDE, and at a takeover. */
-int ordered_refresh(struct ordered_index *ix, uint64_t seen);
-
 void ordered_close(struct ordered_index *ix);
-void ordered_retire(struct ordered_index *ix); /* close it when no section can see it */
-int ordered_sync(struct ordered_index *ix);
 
 /* ---- searching and stepping (any process, no lock) -------------------- */
-
-/* What the index needs to know of its bank. */
-struct ordered_owner {
-    /* The record that a location leads to, or NULL: it can't be read. The header
-     * and the key are within what is mapped, whatever they say. */
-    const struct record *(*record)(void *arg, uint64_t loc);
-    /* Bump the reuse counter (O6). For the writer; readers may have NULL. */
-    void (*reuse)(void *arg);
-    void *arg;
-};
 
 /* A place in the tree: an entry, or where one would be. Private to whoever
  * steps; good while the reuse counter stays. Nodes that were replaced since can
@@ -192,7 +177,7 @@ enum ordered_where {
 
 /* KIST_OK: `out` is the entry. KIST_MISS: there is none; for ORDERED_AT it is
  * where the key would be. Or ORDERED_OUTSIDE, ORDERED_LOST, KIST_ECORRUPT. */
-int ordered_find(const struct ordered_index *ix, const struct ordered_owner *o, kist_bytes key,
+int ordered_find(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                  enum ordered_where where, struct ordered_spot *out);
 
 /* KIST_OK, or KIST_END in an empty tree; or as above. */
@@ -237,7 +222,7 @@ unsigned ordered_ahead(const struct ordered_index *ix, const struct ordered_spot
 /* Make room for a key that ordered_find(ORDERED_AT) has just missed at `at`: what
  * can fail comes here. KIST_OK: `at` is where it will be. -ENOMEM: the map can't
  * grow in place, open it anew. Errors, ORDERED_LOST too, leave the index as it was. */
-int ordered_room(struct ordered_index *ix, const struct ordered_owner *o, kist_bytes key,
+int ordered_room(struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                  struct ordered_spot *at);
 
 /* Publish a new key's location into the room made for it right before. */
@@ -253,7 +238,7 @@ static inline void ordered_update(shm_word *slot, uint64_t place)
 /* Take an entry out; only for tombstones that nobody needs any more. Leaves that
  * have few entries are joined, as far as there is room for that. The spot is good
  * for nothing but another search. */
-void ordered_empty(struct ordered_index *ix, const struct ordered_owner *o,
+void ordered_empty(struct ordered_index *ix, const struct index_owner *o,
                    struct ordered_spot *at);
 
 /* ---- proving ---------------------------------------------------------- */
@@ -267,7 +252,7 @@ struct ordered_facts {
 /* Prove O1, O2 and O3, and gather facts. With `o`, records are read: keys
  * ascend, and lie where searches look for them. KIST_OK, KIST_ECORRUPT, ORDERED_OUTSIDE,
  * KIST_ENOMEM. A record that can't be read is passed over, and no fault of the index. */
-int ordered_check(const struct ordered_index *ix, const struct ordered_owner *o,
+int ordered_check(const struct ordered_index *ix, const struct index_owner *o,
                   struct ordered_facts *out);
 
 /* Grows with each change of the tree's shape. */

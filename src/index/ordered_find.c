@@ -94,7 +94,7 @@ static int descend(const struct ordered_index *ix, kist_bytes key, struct ordere
 /* ---- in a leaf -------------------------------------------------------- */
 
 /* An entry's key compared with this one. False: its record can't be read. */
-static bool entry_order(const struct ordered_index *ix, const struct ordered_owner *o,
+static bool entry_order(const struct ordered_index *ix, const struct index_owner *o,
                         struct ordered_spot *at, unsigned rank, kist_bytes key, int *order)
 {
     const struct ordered_leaf *leaf = leaf_of(ix, at->leaf);
@@ -110,7 +110,7 @@ static bool entry_order(const struct ordered_index *ix, const struct ordered_own
 }
 
 /* KIST_OK: the key is at `rank`. KIST_MISS: it would be. */
-static int find_rank(const struct ordered_index *ix, const struct ordered_owner *o, kist_bytes key,
+static int find_rank(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                      struct ordered_spot *at)
 {
     const struct ordered_leaf *leaf = leaf_of(ix, at->leaf);
@@ -280,7 +280,7 @@ int ordered_last(const struct ordered_index *ix, struct ordered_spot *out)
     return edge(ix, out, true);
 }
 
-int ordered_find(const struct ordered_index *ix, const struct ordered_owner *o, kist_bytes key,
+int ordered_find(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                  enum ordered_where where, struct ordered_spot *out)
 {
     bool right = where == ORDERED_GE || where == ORDERED_GT;

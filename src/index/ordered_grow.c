@@ -27,7 +27,7 @@ struct entry {
 /* A change under way. */
 struct change {
     struct ordered_index *ix;
-    const struct ordered_owner *o;
+    const struct index_owner *o;
     kist_bytes key;
     struct ordered_spot *at;
     uint64_t retired[ORDERED_LEVEL_MAX + 2];
@@ -528,7 +528,7 @@ static int split_leaf(struct change *c)
     return grow_up(c, left, right, len, m == n - 1);
 }
 
-int ordered_room(struct ordered_index *ix, const struct ordered_owner *o, kist_bytes key,
+int ordered_room(struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                  struct ordered_spot *at)
 {
     for (int tries = 0; tries < 2; tries++) {
@@ -649,7 +649,7 @@ static bool may_join(const struct change *c, const struct inner *n, unsigned at)
     return sum <= JOINED_MOST;
 }
 
-void ordered_empty(struct ordered_index *ix, const struct ordered_owner *o, struct ordered_spot *at)
+void ordered_empty(struct ordered_index *ix, const struct index_owner *o, struct ordered_spot *at)
 {
     struct change c = { .ix = ix, .o = o, .at = at };
     struct ordered_leaf *leaf = leaf_of(ix, at->leaf);

@@ -232,7 +232,7 @@ int space_begin(struct ordered_index *ix, bool saves);
 
 /* Memory for a node of `bytes`; *word receives where, and how large it is. KIST
  * errors and -errno take nothing. */
-int space_take(struct ordered_index *ix, const struct ordered_owner *o, uint64_t bytes,
+int space_take(struct ordered_index *ix, const struct index_owner *o, uint64_t bytes,
                unsigned level, uint64_t *word);
 
 /* The change was published: what was taken is in use. */

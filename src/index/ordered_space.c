@@ -185,7 +185,7 @@ shm_word *space_scratch(struct ordered_index *ix, uint64_t bytes)
 
 /* ---- releasing -------------------------------------------------------- */
 
-static void bump(const struct ordered_owner *o)
+static void bump(const struct index_owner *o)
 {
     o->reuse(o->arg);
     shm_fence(); /* the bump before every store into a released node (O6) */
@@ -204,7 +204,7 @@ static void now_free(struct ordered_space *sp, uint64_t word)
         pages_give(&sp->pages, at, bytes);
 }
 
-static void release_retired(struct ordered_space *sp, const struct ordered_owner *o)
+static void release_retired(struct ordered_space *sp, const struct index_owner *o)
 {
     if (sp->retired.n == 0)
         return;
@@ -282,7 +282,7 @@ static uint64_t collect(struct ordered_space *sp, const struct look *l, uint64_t
 }
 
 /* Find what nothing leads to; release it, if it is worth it. */
-static int look_around(struct ordered_index *ix, const struct ordered_owner *o, bool must)
+static int look_around(struct ordered_index *ix, const struct index_owner *o, bool must)
 {
     struct ordered_space *sp = ix->space;
     struct ordered_file *head = ordered_head(ix);
@@ -368,7 +368,7 @@ static bool take_now(struct ordered_index *ix, uint64_t bytes, uint64_t *word)
     return true;
 }
 
-static int take(struct ordered_index *ix, const struct ordered_owner *o, uint64_t bytes,
+static int take(struct ordered_index *ix, const struct index_owner *o, uint64_t bytes,
                 uint64_t *word)
 {
     struct ordered_space *sp = ix->space;
@@ -400,7 +400,7 @@ static int take(struct ordered_index *ix, const struct ordered_owner *o, uint64_
     return take_now(ix, bytes, word) ? KIST_OK : grown < 0 ? grown : KIST_EFULL;
 }
 
-int space_take(struct ordered_index *ix, const struct ordered_owner *o, uint64_t bytes,
+int space_take(struct ordered_index *ix, const struct index_owner *o, uint64_t bytes,
                unsigned level, uint64_t *word)
 {
     struct ordered_space *sp = ix->space;

@@ -17,7 +17,7 @@ static int bank_options_check(const kist_bank_options *o)
         return options_bad("flags (CREATE with READONLY)");
     if ((o->flags & KIST_BANK_EXCLUSIVE) && !(o->flags & KIST_BANK_CREATE))
         return options_bad("flags (EXCLUSIVE without CREATE)");
-    if (o->index > KIST_INDEX_HASH)
+    if (o->index > KIST_INDEX_ORDERED)
         return options_bad("index");
     if (s != 0 && (s < 4096 || s > 1u << 30 || (s & (s - 1)) != 0))
         return options_bad("segment_bytes (a power of two, 4 KiB to 1 GiB)");
@@ -181,7 +181,7 @@ static int create(struct bank *b, const kist_bank_options *o)
     rc = dir < 0 ? dir : os_flock(dir, OS_LOCK_EXCLUSIVE);
     if (rc == 0) {
         b->set = (struct bank_settings){
-            .index = KIST_INDEX_HASH,
+            .index = o->index ? o->index : KIST_INDEX_HASH,
             .segment_bytes = o->segment_bytes ? o->segment_bytes : 64u << 20,
             .durability = o->durability ? o->durability : KIST_DURABILITY_NONE,
             .interval_ms = o->interval_ms ? o->interval_ms : 1000,
@@ -218,6 +218,7 @@ static struct bank *bank_new(kist_store *s, const char *name)
         return NULL;
     os_mutex_init(&b->writing);
     os_mutex_init(&b->opening);
+    os_mutex_init(&b->pins.lock);
     b->env = &s->env;
     memcpy(b->name, name, strlen(name) + 1);
     return b;
@@ -251,6 +252,7 @@ static void handle_init(kist_bank *h, kist_store *s, struct bank *b, const kist_
         .verify = o->verify ? o->verify : b->set.verify,
         .durability = o->durability ? o->durability : b->set.durability,
         .deadline_ms = o->deadline_ms ? o->deadline_ms : 10000,
+        .at = SEQUENCE_NOW,
         .store = s,
     };
 }
@@ -399,9 +401,45 @@ int kist_bank_close(kist_bank *h)
 
     if (!h)
         return KIST_OK;
+    snapshot_release(h->snapshot);
     rc = detach(h);
     os_free(h);
     return rc;
+}
+
+/* A handle beside `of`, which sees the moment that `snap` holds. */
+static kist_bank *snapshot_handle(const kist_bank *of, struct snapshot *snap)
+{
+    static const uint32_t no_short_way = 0;
+    kist_bank *h = os_alloc(sizeof *h);
+
+    if (!h)
+        return NULL;
+    *h = *of;
+    h->forked = &no_short_way;
+    h->readonly = true;
+    h->at = snap->at;
+    h->snapshot = snap;
+    store_lock(h->store);
+    h->bank->handles++;
+    h->store->references++;
+    store_unlock(h->store);
+    return h;
+}
+
+int kist_snapshot_open(kist_bank **out, kist_bank *h)
+{
+    struct snapshot *snap = NULL;
+    int rc = h->snapshot ? snapshot_share(h->snapshot, &snap) : snapshot_take(h, &snap);
+
+    *out = NULL;
+    if (rc != KIST_OK)
+        return rc;
+    *out = snapshot_handle(h, snap);
+    if (*out)
+        return KIST_OK;
+    snapshot_release(snap);
+    return KIST_ENOMEM;
 }
 
 int kist_bank_drop(kist_store *s, const char *name)

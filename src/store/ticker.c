@@ -11,7 +11,7 @@ enum { TICK_MS = 20 };
 /* By a handle made for the purpose. */
 static void tick_bank(kist_store *s, struct bank *b, int64_t now, uint32_t interval_ms)
 {
-    kist_bank h = { .bank = b, .forked = s->alive, .verify = KIST_VERIFY_FIRST,
+    kist_bank h = { .bank = b, .forked = s->alive, .at = SEQUENCE_NOW, .verify = KIST_VERIFY_FIRST,
                     .durability = KIST_DURABILITY_NONE, .deadline_ms = 0, .store = s };
 
     if (now < b->sync_due || !atomic_load_explicit(&b->core, memory_order_acquire))

@@ -206,7 +206,7 @@ static struct fixture fixture_with(uint64_t keys)
 static unsigned depth_of(const kist_bank *bank)
 {
     const struct core *c = atomic_load(&bank->bank->core);
-    const struct hash_index *ix = atomic_load(&c->index);
+    const struct hash_index *ix = index_hash(core_index(c));
 
     return root_depth(shm_read(&((const struct hash_file *)ix->base)->root));
 }

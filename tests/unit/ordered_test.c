@@ -27,7 +27,7 @@ struct heap {
 struct world {
     struct heap *heap;
     struct ordered_index *ix;
-    struct ordered_owner o;
+    struct index_owner o;
     char *dir;
     int dir_fd;
 };
@@ -78,7 +78,7 @@ static struct world world_private(size_t bytes)
 {
     struct world w = { .heap = heap_make(bytes), .dir_fd = -1 };
 
-    w.o = (struct ordered_owner){ heap_record, heap_reuse, w.heap };
+    w.o = (struct index_owner){ .record = heap_record, .reuse = heap_reuse, .arg = w.heap };
     must_ok(ordered_create_private(&w.ix, bank_id));
     return w;
 }
@@ -87,7 +87,7 @@ static struct world world_in_a_file(size_t bytes)
 {
     struct world w = { .heap = heap_make(bytes), .dir = tmp_dir(TMP_FAST) };
 
-    w.o = (struct ordered_owner){ heap_record, heap_reuse, w.heap };
+    w.o = (struct index_owner){ .record = heap_record, .reuse = heap_reuse, .arg = w.heap };
     w.dir_fd = os_open_path(w.dir, OS_READ | OS_DIR);
     must(w.dir_fd >= 0);
     must_ok(ordered_create(&w.ix, w.dir_fd, 0600, bank_id, 1));
@@ -138,7 +138,7 @@ static int find(struct world *w, struct ordered_index *ix, kist_bytes key, enum 
         uint64_t seen = index_len(&ix->file);
 
         rc = ordered_find(ix, &w->o, key, where, at);
-        if (rc == ORDERED_OUTSIDE && ordered_refresh(ix, seen) != 1)
+        if (rc == ORDERED_OUTSIDE && index_refresh(&ix->file, seen) != 1)
             return KIST_ECORRUPT;
     } while (rc == ORDERED_OUTSIDE);
     return rc;
@@ -594,7 +594,7 @@ static bool killed_and_followed(uint64_t at, bool removes)
     die_at = at;
     status = child_wait(child_start(change_some_and_die, &k));
     must(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
-    must(ordered_refresh(w.ix, UINT64_MAX) >= 0);
+    must(index_refresh(&w.ix->file, UINT64_MAX) >= 0);
     (void)checked(&w);
     for (uint64_t i = 0; i < BEFORE; i++) {
         uint64_t r = i - FIRST_REMOVED;
@@ -671,7 +671,7 @@ TEST(two_writers_that_take_turns_do_not_give_out_a_node_twice)
             must_rc(find(&w, reader, k, ORDERED_AT, &at), KIST_MISS);
         }
         if (test_case % 499 == 0) {
-            must(ordered_refresh(w.ix, UINT64_MAX) >= 0);
+            must(index_refresh(&w.ix->file, UINT64_MAX) >= 0);
             must_be_the_same(&w, &o);
         }
     }
@@ -708,7 +708,7 @@ TEST(an_answer_counts_if_the_reuse_counter_did_not_move_and_others_do_not)
     for (test_case = 0; test_case < test_scaled(ROUNDS); test_case++) {
         uint64_t number = __builtin_bswap64(rng_below(&rng, KEYS) << 32);
         kist_bytes k = { &number, sizeof number };
-        struct ordered_owner o = { record_while_others_write, NULL, w.heap };
+        struct index_owner o = { .record = record_while_others_write, .arg = w.heap };
         uint64_t reuse = w.heap->reuse;
         struct ordered_spot at;
         bool right;
@@ -942,7 +942,7 @@ TEST(a_file_is_opened_by_its_own_bank_generation_and_kind_alone)
     int fd;
 
     put(&w, text("key"));
-    must_ok(ordered_sync(w.ix));
+    must_ok(index_file_sync(&w.ix->file));
     ordered_close(w.ix);
     w.ix = open_again(&w, false);
     must(holds(&w, text("key")));

@@ -31,7 +31,7 @@ static void reused(void *arg)
     (void)atomic_fetch_add(&shared.reuse, 1);
 }
 
-static const struct ordered_owner owner = { record_at, reused, NULL };
+static const struct index_owner owner = { .record = record_at, .reuse = reused };
 
 /* Those that stay stand between those that come and go. */
 static kist_bytes name_of(uint64_t i, uint8_t out[NAME])
@@ -89,7 +89,7 @@ static bool look_once(uint64_t i)
     if (atomic_load_explicit(&shared.reuse, memory_order_relaxed) != reuse)
         return false;
     if (rc == ORDERED_OUTSIDE) {
-        must(ordered_refresh(shared.ix, seen) == 1);
+        must(index_refresh(&shared.ix->file, seen) == 1);
         return false;
     }
     must(right);
