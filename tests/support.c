@@ -23,6 +23,22 @@ static pthread_t main_thread;
 uint64_t test_case;
 const char *test_note;
 
+/* ---- banks of either kind --------------------------------------------- */
+
+int test_bank_open(kist_bank **out, kist_store *store, const char *name,
+                   const kist_bank_options *opt)
+{
+    const char *kind = getenv("KIST_TEST_INDEX");
+    kist_bank_options mine;
+
+    if (!opt || !kind || opt->size != sizeof mine || opt->index != KIST_INDEX_DEFAULT)
+        return (kist_bank_open)(out, store, name, opt);
+    mine = *opt;
+    if (strcmp(kind, "ordered") == 0)
+        mine.index = KIST_INDEX_ORDERED;
+    return (kist_bank_open)(out, store, name, &mine);
+}
+
 /* ---- cases and checks ------------------------------------------------- */
 
 static double scale(void)

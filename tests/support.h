@@ -10,6 +10,7 @@
  *   KIST_TEST_SEED   start of all random numbers; default 1
  *   KIST_TEST_CASE   of a row whose cases run in children: this one alone, in the
  *                    program itself
+ *   KIST_TEST_INDEX  of banks that are made: hash, which is the default, or ordered
  *   KIST_TEST_DIR    where folders are made; default: $TMPDIR or /var/tmp, and
  *                    /dev/shm where a test makes very many files
  */
@@ -28,6 +29,12 @@
 #include <cmocka.h>
 
 #include <kist/kist.h>
+
+/* kist_bank_open(), which makes banks of the kind that KIST_TEST_INDEX names, where
+ * the test names none. */
+int test_bank_open(kist_bank **out, kist_store *store, const char *name,
+                   const kist_bank_options *opt);
+#define kist_bank_open(out, store, name, opt) test_bank_open(out, store, name, opt)
 
 /* ---- cases ------------------------------------------------------------ */
 

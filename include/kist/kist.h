@@ -603,7 +603,8 @@ typedef struct kist_entry {
  * Walk over all entries, in time proportional to their number; in the order of
  * keys in an ordered bank, else in no particular one. Weakly consistent: a key present throughout comes exactly
  * once; one that comes or goes meanwhile may be met or not. After a clear or
- * replace the walk goes on in the new content.
+ * replace the walk goes on in the new content. For one moment's content see
+ * cursors.
  *
  * Owner      the caller; kist_iter_close(), before its bank is closed
  * Threads    one at a time per iterator
@@ -629,7 +630,8 @@ typedef struct kist_cursor_options {
     kist_bytes prefix; /* keys that begin so; {NULL, 0}: all                 */
     kist_bytes from;   /* keys >= it; {NULL, 0}: from the first              */
     kist_bytes to;     /* keys < it; data NULL: to the last                  */
-    uint64_t limit;    /* entries that it hands out in all; 0: no limit      */
+    uint64_t limit;    /* after so many were handed out, KIST_END; such a cursor
+                          does not seek, nor go to the last. 0: no limit     */
 } kist_cursor_options;
 
 /*

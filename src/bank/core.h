@@ -184,6 +184,10 @@ static inline int core_enter(kist_bank *h, struct core **out)
     return KIST_OK;
 }
 
+/* The same through a handle that may be a snapshot's, for which core_ready() never
+ * says yes. (read.c) */
+int core_enter_to_read(kist_bank *h, struct core **out);
+
 /* Was it entered since the last call? The next core_ready() finds no core, so
  * that core_enter_slow() can tell. */
 bool bank_was_used(struct bank *b);
@@ -303,8 +307,24 @@ int core_find_in(struct core *c, struct index_file *ix, kist_bytes key, uint64_t
  */
 int core_as_of(struct core *c, struct found *f, uint64_t at, bool pinned, uint32_t verify);
 
-/* The index itself is damaged: the error. */
-int core_index_damaged(const struct core *c);
+/* A record is damaged: the error. */
+int core_damaged(const struct core *c, const struct segment *s, uint64_t offset);
+
+/* The index itself is: the error. */
+int bank_index_damaged(const struct bank *b);
+
+/* An offset in the index lies behind what is mapped of it; its length was `seen`, and the
+ * counter `change`. KIST_OK: look again, by now it may not; or the error. `fixed`: the
+ * index, if it is a snapshot's; else NULL. */
+int core_look_further(struct core *c, struct index_file *fixed, uint64_t seen, uint64_t change);
+
+/* What a tree asks while it compares keys with this one: an index_owner's. */
+struct comparing {
+    struct core *core;
+    kist_bytes key;
+    uint32_t verify;
+};
+const struct record *record_to_compare(void *comparing, uint64_t loc);
 
 /* The value of the record found, verified in full. */
 int core_value(struct core *c, const struct found *f, uint32_t verify, kist_bytes *value);
@@ -438,7 +458,23 @@ void core_publish(struct core *c, shm_word *slot, struct index_room *room, kist_
 /* index_remove(), for a key whose slot was found. */
 int core_remove(struct core *c, kist_bytes key, shm_word *slot);
 
+/* A cursor over whatever the bank holds, not of one moment: for a walk. (cursor.c) */
+int cursor_open_weak(kist_cursor **out, kist_bank *h);
+
 /* ---- walking (iter.c) ------------------------------------------------- */
+
+/* A record and its value as an entry. */
+static inline void entry_fill(kist_entry *out, const struct record *r, kist_bytes value)
+{
+    *out = (kist_entry){
+        .key = { record_key(r), r->key_len },
+        .value = value,
+        .meta = { .value_bytes = r->value_len,
+                  .sequence = r->sequence,
+                  .mtime_ns = r->mtime_ns,
+                  .expiry_ns = record_expiry(r) },
+    };
+}
 
 /* How many entries of the index lead to no place in any file, and the segment that
  * the first of them names: its file is missing, or was cut short. */

@@ -6,7 +6,7 @@
  * Blocks cover disjoint ranges of hashes, whatever splits meanwhile: a key
  * that is present throughout is in exactly one of them.
  */
-#include "bank/core.h"
+#include "bank/gather.h"
 
 #include "base/err.h"
 
@@ -14,7 +14,7 @@
 
 enum { LOAD_TRIES = 10 };
 
-struct met {
+struct slot_met {
     struct segment *segment; /* NULL: it is missing */
     uint64_t offset;
     uint64_t n;
@@ -22,11 +22,12 @@ struct met {
 
 struct kist_iter {
     kist_bank *handle;
+    kist_cursor *walk; /* of an ordered bank, or a snapshot: what does all of it; else NULL */
     struct hash_cursor cursor;
     uint64_t generation;
     size_t n, at, cap;
     uint64_t *slots;
-    struct met *met;
+    struct slot_met *met;
     struct segment *lent; /* what the last entry's pointers need */
     struct segment *also_lent;
 };
@@ -49,6 +50,14 @@ int kist_iter_open(kist_iter **out, kist_bank *h)
     if (!it)
         return KIST_ENOMEM;
     it->handle = h;
+    if (h->snapshot)
+        rc = kist_cursor_open(&it->walk, h, NULL);
+    else if (h->bank->set.index == KIST_INDEX_ORDERED)
+        rc = cursor_open_weak(&it->walk, h);
+    if (rc < 0) {
+        os_free(it);
+        return rc;
+    }
     *out = it;
     return KIST_OK;
 }
@@ -70,7 +79,7 @@ static void give_back(kist_iter *it)
 static int make_room(kist_iter *it, size_t n)
 {
     uint64_t *slots = os_resize(it->slots, n * sizeof *slots);
-    struct met *met;
+    struct slot_met *met;
 
     if (!slots)
         return KIST_ENOMEM;
@@ -101,17 +110,9 @@ static bool hold_all(kist_iter *it, struct core *c, size_t n, bool last)
         }
         if (s)
             segment_hold(s);
-        it->met[it->n++] = (struct met){ s, place_offset(place), place_n(place) };
+        it->met[it->n++] = (struct slot_met){ s, place_offset(place), place_n(place) };
     }
     return true;
-}
-
-static int damaged_index(const kist_iter *it)
-{
-    const struct bank *b = it->handle->bank;
-
-    return bank_err(b, KIST_ECORRUPT, "kist.index", ERR_NOWHERE,
-                    "bank '%s': the index is damaged; run 'kist repair'", b->name);
 }
 
 /* One try to load the next block: KIST_OK, 1: again, or an error. */
@@ -139,7 +140,7 @@ static int load_once(kist_iter *it, struct core *c, bool last)
         return rc < 0 ? rc : 1;
     }
     rc = core_refresh_index(c, seen);
-    return rc < 0 ? rc : rc == 1 || shm_read(c->change) != change ? 1 : damaged_index(it);
+    return rc < 0 ? rc : rc == 1 || shm_read(c->change) != change ? 1 : bank_index_damaged(it->handle->bank);
 }
 
 static int load(kist_iter *it)
@@ -157,22 +158,10 @@ static int load(kist_iter *it)
     }
     kist_read_end();
     if (rc == 1)
-        rc = damaged_index(it);
+        rc = bank_index_damaged(it->handle->bank);
     if (rc < 0)
         it->cursor.done = true; /* no way on: a walk ends after an error of the index */
     return rc;
-}
-
-static void fill_entry(const struct record *r, kist_bytes value, kist_entry *out)
-{
-    *out = (kist_entry){
-        .key = { record_key(r), r->key_len },
-        .value = value,
-        .meta = { .value_bytes = r->value_len,
-                  .sequence = r->sequence,
-                  .mtime_ns = r->mtime_ns,
-                  .expiry_ns = record_expiry(r) },
-    };
 }
 
 /* The content was replaced since the block was copied: what of it has the key
@@ -184,19 +173,23 @@ static int look_again(kist_iter *it, struct core *c, const struct record *old, k
     int rc = core_find(c, key, record_hash_key(&c->bank->set.record, key.data, key.len),
                        it->handle->verify, &f);
 
+    if (rc == KIST_OK)
+        rc = core_as_of(c, &f, SEQUENCE_NOW, false, it->handle->verify);
+    if (rc == SEARCH_AGAIN)
+        rc = bank_index_damaged(c->bank);
     if (rc != KIST_OK || record_kind(f.record) != RECORD_PUT)
         return rc < 0 ? rc : KIST_MISS;
     rc = core_value(c, &f, it->handle->verify, &value);
     if (rc < 0)
         return rc;
-    fill_entry(f.record, value, out);
+    entry_fill(out, f.record, value);
     segment_hold(f.segment);
     it->also_lent = f.segment;
     return KIST_OK;
 }
 
 /* The entry that a slot led to. KIST_MISS: no live value. */
-static int look(kist_iter *it, struct core *c, const struct met *m, kist_entry *out)
+static int look(kist_iter *it, struct core *c, const struct slot_met *m, kist_entry *out)
 {
     struct found f = { .segment = m->segment, .offset = m->offset };
     kist_bytes value = { 0 };
@@ -204,7 +197,7 @@ static int look(kist_iter *it, struct core *c, const struct met *m, kist_entry *
     int rc;
 
     if (!m->segment)
-        return damaged_index(it);
+        return bank_index_damaged(it->handle->bank);
     f.record = segment_record(m->segment, m->offset);
     if (f.record && it->cursor.floor != 0 &&
         record_hash_key(&c->bank->set.record, record_key(f.record), f.record->key_len) <
@@ -217,12 +210,22 @@ static int look(kist_iter *it, struct core *c, const struct met *m, kist_entry *
         return bank_err(it->handle->bank, KIST_ECORRUPT, name, m->offset,
                         "bank '%s': a record is damaged", it->handle->bank->name);
     }
-    if (record_kind(f.record) != RECORD_PUT)
+    f.place = place_make(m->segment->n, m->offset);
+    rc = core_as_of(c, &f, SEQUENCE_NOW, false, it->handle->verify);
+    if (rc == SEARCH_AGAIN) /* it was in a batch, and is visible by now */
+        return look_again(it, c, f.record, out);
+    if (rc < 0)
+        return rc;
+    if (rc == KIST_MISS || record_kind(f.record) != RECORD_PUT)
         return KIST_MISS;
+    if (f.segment != m->segment) {
+        segment_hold(f.segment);
+        it->also_lent = f.segment;
+    }
     rc = core_value(c, &f, it->handle->verify, &value);
     if (rc < 0)
         return rc;
-    fill_entry(f.record, value, out);
+    entry_fill(out, f.record, value);
     return KIST_OK;
 }
 
@@ -231,9 +234,11 @@ int kist_iter_next(kist_iter *it, kist_entry *entry)
     struct core *c;
     int rc;
 
+    if (it->walk)
+        return kist_cursor_next(it->walk, entry);
     give_back(it);
     for (;;) {
-        struct met m;
+        struct slot_met m;
 
         while (it->at == it->n) {
             it->n = it->at = 0;
@@ -262,26 +267,75 @@ int kist_iter_next(kist_iter *it, kist_entry *entry)
     }
 }
 
-int iter_lost(kist_bank *h, uint64_t *lost, uint64_t *first)
-{
-    kist_iter *it;
-    int rc = kist_iter_open(&it, h);
+/* What entries led to no place, and the segment that the first of them names. */
+struct losses {
+    uint64_t count, first;
+};
 
-    *lost = *first = 0;
+static void note_loss(struct losses *l, uint64_t n)
+{
+    l->first = l->count++ == 0 ? n : l->first;
+}
+
+static int lost_in_table(kist_iter *it, struct losses *l)
+{
+    int rc = KIST_OK;
+
     while (rc == KIST_OK && !it->cursor.done) {
         rc = it->cap ? load(it) : make_room(it, HASH_CURSOR_SLOTS);
         for (; it->at < it->n; it->at++) {
-            const struct met *m = &it->met[it->at];
+            const struct slot_met *m = &it->met[it->at];
 
-            if (!m->segment || m->offset + RECORD_MIN > m->segment->len) {
-                *first = *lost == 0 ? m->n : *first;
-                ++*lost;
-            }
+            if (!m->segment || m->offset + RECORD_MIN > m->segment->len)
+                note_loss(l, m->n);
             segment_release(m->segment);
         }
         it->n = it->at = 0;
     }
+    return rc;
+}
+
+static int lost_in_tree(kist_bank *h, struct losses *l)
+{
+    const struct source src = { .handle = h, .at = SEQUENCE_NOW };
+    const struct key_range all = { 0 };
+    struct key_start from = { 0 };
+    struct group g = { 0 }, last;
+    int rc;
+
+    do {
+        last = g;
+        g = (struct group){ 0 };
+        rc = gather_keys(&src, &all, &from, false, HASH_CURSOR_SLOTS, &g);
+        for (size_t i = 0; rc == KIST_OK && i < g.n; i++) {
+            const struct met *m = &g.met[i];
+
+            if (m->record) {
+                from = (struct key_start){ .has_key = true,
+                                           .key = { record_key(m->record), m->record->key_len } };
+                continue;
+            }
+            from.skip++;
+            if (!m->segment || m->offset + RECORD_MIN > m->segment->len)
+                note_loss(l, m->segment ? m->segment->n : place_n(m->offset));
+        }
+        group_drop(&last); /* the key was in it */
+    } while (rc == KIST_OK && !g.ended);
+    group_drop(&g);
+    return rc;
+}
+
+int iter_lost(kist_bank *h, uint64_t *lost, uint64_t *first)
+{
+    struct losses l = { 0 };
+    kist_iter *it;
+    int rc = kist_iter_open(&it, h);
+
+    if (rc == KIST_OK)
+        rc = it->walk ? lost_in_tree(h, &l) : lost_in_table(it, &l);
     kist_iter_close(it);
+    *lost = l.count;
+    *first = l.first;
     return rc == KIST_ECORRUPT ? KIST_OK : rc; /* a damaged index is told of otherwise */
 }
 
@@ -289,6 +343,7 @@ void kist_iter_close(kist_iter *it)
 {
     if (!it)
         return;
+    kist_cursor_close(it->walk);
     give_back(it);
     let_go(it);
     os_free(it->slots);

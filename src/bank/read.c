@@ -23,7 +23,7 @@ struct kist_view {
 
 /* ---- verifying -------------------------------------------------------- */
 
-static int damaged(struct core *c, const struct segment *s, uint64_t offset)
+int core_damaged(const struct core *c, const struct segment *s, uint64_t offset)
 {
     char name[SEGMENT_NAME_MAX];
 
@@ -80,7 +80,7 @@ int core_value(struct core *c, const struct found *f, uint32_t verify, kist_byte
 {
     if (f->record->kind & RECORD_CHUNKED &&
         !chunks_verified(f->segment, f->record, f->offset, verify))
-        return damaged(c, f->segment, f->offset);
+        return core_damaged(c, f->segment, f->offset);
     *value = (kist_bytes){ record_value(f->record), f->record->value_len };
     return KIST_OK;
 }
@@ -175,16 +175,9 @@ search_block(struct core *c, const struct hash_block *b, kist_bytes key, uint64_
     return worst;
 }
 
-/* What a tree asks while it compares keys. */
-struct comparing {
-    struct core *core;
-    kist_bytes key;
-    uint32_t verify;
-};
-
 /* ⚑ A record of another key decides where the search goes on: it has to be
  * whole. The key's own is looked at by try_slot(). */
-static const struct record *record_to_compare(void *arg, uint64_t loc)
+const struct record *record_to_compare(void *arg, uint64_t loc)
 {
     struct comparing *m = arg;
     struct segment *s;
@@ -227,10 +220,10 @@ static int search_tree(struct core *c, struct ordered_index *ix, kist_bytes key,
     return rc == KIST_MISS ? SEARCH_AGAIN : rc; /* it was this key's: the leaf is used again */
 }
 
-int core_index_damaged(const struct core *c)
+int bank_index_damaged(const struct bank *b)
 {
-    return bank_err(c->bank, KIST_ECORRUPT, "kist.index", ERR_NOWHERE,
-                    "bank '%s': the index is damaged; run 'kist repair'", c->bank->name);
+    return bank_err(b, KIST_ECORRUPT, "kist.index", ERR_NOWHERE,
+                    "bank '%s': the index is damaged; run 'kist repair'", b->name);
 }
 
 /* Once. Results as try_slot(), or ORDERED_OUTSIDE. */
@@ -247,9 +240,8 @@ static inline int search(struct core *c, struct index_file *ix, kist_bytes key, 
     return search_block(c, &b, key, hash, verify, missing, out);
 }
 
-/* An offset in the index lies behind what is mapped of it. KIST_OK: by now it may not. */
-static __attribute__((noinline)) int
-look_further(struct core *c, struct index_file *fixed, uint64_t seen, uint64_t change)
+__attribute__((noinline)) int core_look_further(struct core *c, struct index_file *fixed,
+                                                uint64_t seen, uint64_t change)
 {
     int rc;
 
@@ -262,7 +254,7 @@ look_further(struct core *c, struct index_file *fixed, uint64_t seen, uint64_t c
     }
     if (rc == 1 || shm_read(c->change) != change)
         return KIST_OK;
-    return rc < 0 ? err_os(rc, c->bank->name, "kist.index", "map the index") : core_index_damaged(c);
+    return rc < 0 ? err_os(rc, c->bank->name, "kist.index", "map the index") : bank_index_damaged(c->bank);
 }
 
 /* In the bank's index, or one that is `fixed`. */
@@ -280,7 +272,7 @@ static int find(struct core *c, struct index_file *fixed, kist_bytes key, uint64
         out->segment = NULL;
         rc = search(c, ix, key, hash, verify, &missing, room, out);
         if (__builtin_expect(rc == ORDERED_OUTSIDE, 0)) {
-            rc = look_further(c, fixed, seen, change);
+            rc = core_look_further(c, fixed, seen, change);
             if (rc < 0)
                 return rc;
             continue;
@@ -296,8 +288,8 @@ static int find(struct core *c, struct index_file *fixed, kist_bytes key, uint64
         }
         if (__builtin_expect(rc != SEARCH_AGAIN && shm_peek(c->change) == change, 1)) {
             if (__builtin_expect(rc == KIST_ECORRUPT, 0))
-                return out->segment ? damaged(c, out->segment, out->offset)
-                                    : core_index_damaged(c);
+                return out->segment ? core_damaged(c, out->segment, out->offset)
+                                    : bank_index_damaged(c->bank);
             return rc;
         }
     }
@@ -351,7 +343,7 @@ static int go_back(struct core *c, struct found *f, bool pinned, uint32_t verify
     if (to == 0)
         return KIST_MISS;
     if (to >= f->place) /* it was there before: so this ends (I5) */
-        return damaged(c, f->segment, f->offset);
+        return core_damaged(c, f->segment, f->offset);
     s = core_segment(c, place_n(to));
     if (!s) {
         int rc = core_map_segment(c, place_n(to), &s);
@@ -363,7 +355,7 @@ static int go_back(struct core *c, struct found *f, bool pinned, uint32_t verify
     }
     r = segment_record(s, place_offset(to));
     if (!r || !record_key_is(r, key) || !core_verified(c, s, r, place_offset(to), verify))
-        return damaged(c, s, place_offset(to));
+        return core_damaged(c, s, place_offset(to));
     *f = (struct found){ r, s, place_offset(to), to, f->slot };
     return KIST_OK;
 }
@@ -393,19 +385,22 @@ static int key_check(const kist_bank *h, kist_bytes key)
                     "a key of %zu bytes; 65,535 is the most", key.len);
 }
 
-/* The core for a handle's call; a snapshot's has no short way in core_ready(). */
-static int enter(kist_bank *h, struct core **core)
+int core_enter_to_read(kist_bank *h, struct core **core)
 {
     struct core *c;
+    int rc = KIST_OK;
 
     if (__builtin_expect(!h->snapshot, 1))
         return core_enter(h, core);
     c = atomic_load_explicit(&h->bank->core, memory_order_acquire); /* core_install() */
     if (!*h->bank->env->forked || !c ||
         shm_read(c->change) != atomic_load_explicit(&c->stamp, memory_order_relaxed))
-        return core_enter_slow(h, core);
-    *core = c;
-    return KIST_OK;
+        rc = core_enter_slow(h, &c);
+    if (rc == KIST_OK)
+        rc = snapshot_check(h->snapshot, c);
+    if (rc == KIST_OK)
+        *core = c;
+    return rc;
 }
 
 /* A live value's record. In a read section. Damage that is met in a bank that
@@ -418,9 +413,7 @@ static int find_live(kist_bank *h, kist_bytes key, struct core **core, struct fo
     int rc = SEARCH_AGAIN;
 
     for (int i = 0; i < READ_TRIES; i++) {
-        rc = enter(h, core);
-        if (rc == KIST_OK && h->snapshot)
-            rc = snapshot_check(h->snapshot, *core);
+        rc = core_enter_to_read(h, core);
         if (rc < 0)
             return rc;
         rc = find(*core, fixed, key, hash, h->verify, f, &room);
@@ -431,7 +424,7 @@ static int find_live(kist_bank *h, kist_bytes key, struct core **core, struct fo
             break;
     }
     if (rc == SEARCH_AGAIN)
-        return core_index_damaged(*core);
+        return bank_index_damaged(h->bank);
     if (rc == KIST_OK && record_kind(f->record) != RECORD_PUT)
         return KIST_MISS;
     return rc;
@@ -615,7 +608,7 @@ int kist_get_many(kist_bank *h, const kist_bytes *keys, size_t n, kist_bytes *va
     if (!thread_in_section())
         return bank_err(h->bank, KIST_ESECTION, NULL, ERR_NOWHERE,
                         "kist_get_many needs kist_read_begin() first");
-    err = enter(h, &c);
+    err = core_enter_to_read(h, &c);
     if (err < 0)
         return err;
     for (size_t at = 0; at < n; at += GROUP)

@@ -86,7 +86,7 @@ int core_room(struct core *c, kist_bytes key, uint64_t hash, struct index_room *
         return bank_err(c->bank, err_system(rc), "kist.index", ERR_NOWHERE,
                         "bank '%s': no room in the index: %s", c->bank->name,
                         kist_strerror(err_system(rc)));
-    return rc == KIST_OK ? KIST_OK : core_index_damaged(c);
+    return rc == KIST_OK ? KIST_OK : bank_index_damaged(c->bank);
 }
 
 void core_publish(struct core *c, shm_word *slot, struct index_room *room, kist_bytes key,
@@ -103,7 +103,7 @@ int core_remove(struct core *c, kist_bytes key, shm_word *slot)
     struct index_owner o = core_owner(c);
     int rc = index_remove(core_index(c), &o, key, slot);
 
-    return rc == KIST_OK ? KIST_OK : core_index_damaged(c);
+    return rc == KIST_OK ? KIST_OK : bank_index_damaged(c->bank);
 }
 
 /* ---- one change ------------------------------------------------------- */

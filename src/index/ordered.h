@@ -197,6 +197,9 @@ int ordered_prev(const struct ordered_index *ix, struct ordered_spot *at);
  * number of such steps is bounded, whatever the file says. */
 int ordered_next_leaf(const struct ordered_index *ix, struct ordered_spot *at);
 
+/* To the last entry of the leaf before. */
+int ordered_prev_leaf(const struct ordered_index *ix, struct ordered_spot *at);
+
 /* The slot of an entry. */
 static inline shm_word *ordered_slot(const struct ordered_index *ix, const struct ordered_spot *at)
 {
@@ -216,6 +219,10 @@ static inline uint64_t ordered_loc(const struct ordered_index *ix, const struct 
  * fetch the records ahead, and to walk over slots a leaf at a time. */
 unsigned ordered_ahead(const struct ordered_index *ix, const struct ordered_spot *at,
                        uint64_t loc[ORDERED_WAYS]);
+
+/* The same of this entry and those before it, backwards. */
+unsigned ordered_behind(const struct ordered_index *ix, const struct ordered_spot *at,
+                        uint64_t loc[ORDERED_WAYS]);
 
 /* ---- writing (one writer, O7) ----------------------------------------- */
 

@@ -258,6 +258,11 @@ int ordered_next_leaf(const struct ordered_index *ix, struct ordered_spot *at)
     return leave_leaf(ix, at, true);
 }
 
+int ordered_prev_leaf(const struct ordered_index *ix, struct ordered_spot *at)
+{
+    return leave_leaf(ix, at, false);
+}
+
 /* ---- calls ------------------------------------------------------------ */
 
 static int edge(const struct ordered_index *ix, struct ordered_spot *out, bool right)
@@ -302,18 +307,34 @@ int ordered_find(const struct ordered_index *ix, const struct index_owner *o, ki
     return rc == KIST_END ? KIST_MISS : rc;
 }
 
+/* The location of the entry at `rank`, added to the n there are. */
+static inline unsigned add_loc(const struct ordered_index *ix, const struct ordered_spot *at,
+                               unsigned rank, uint64_t *loc, unsigned n)
+{
+    unsigned e = order_at(at->order, rank);
+    uint64_t l = e < ORDERED_WAYS ? shm_read(leaf_of(ix, at->leaf)->slot + e) & LOC_MASK : 0;
+
+    if (l)
+        loc[n++] = l;
+    return n;
+}
+
 unsigned ordered_ahead(const struct ordered_index *ix, const struct ordered_spot *at,
                        uint64_t loc[ORDERED_WAYS])
 {
-    const shm_word *slot = leaf_of(ix, at->leaf)->slot;
     unsigned n = 0;
 
-    for (unsigned rank = at->rank; at->leaf && rank < order_count(at->order); rank++) {
-        unsigned e = order_at(at->order, rank);
-        uint64_t l = e < ORDERED_WAYS ? shm_read(slot + e) & LOC_MASK : 0;
+    for (unsigned rank = at->rank; at->leaf && rank < order_count(at->order); rank++)
+        n = add_loc(ix, at, rank, loc, n);
+    return n;
+}
 
-        if (l)
-            loc[n++] = l;
-    }
+unsigned ordered_behind(const struct ordered_index *ix, const struct ordered_spot *at,
+                        uint64_t loc[ORDERED_WAYS])
+{
+    unsigned n = 0;
+
+    for (unsigned rank = at->rank + 1; at->leaf && rank-- > 0;)
+        n = add_loc(ix, at, rank, loc, n);
     return n;
 }
