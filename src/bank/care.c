@@ -8,14 +8,19 @@
 
 /* ---- counts ------------------------------------------------------------ */
 
-/* Enter, read the state, leave. */
+/* Enter, and read the state; of a snapshot, what it counts is as of its moment. */
 static int read_state(kist_bank *h, struct core **c, struct state *s)
 {
-    int rc = core_enter(h, c);
+    int rc = core_enter_to_read(h, c);
 
     if (rc == KIST_OK && !live_state((*c)->live, s))
         rc = bank_err(h->bank, KIST_ECORRUPT, LIVE_FILE, 0,
                       "bank '%s': kist.live is damaged; run 'kist repair'", h->bank->name);
+    if (rc == KIST_OK && h->snapshot) {
+        s->visible = h->snapshot->at;
+        s->entries = h->snapshot->state.entries;
+        s->payload = h->snapshot->state.payload;
+    }
     return rc;
 }
 
@@ -103,6 +108,28 @@ struct index_facts {
     uint64_t longest;
 };
 
+/* What snapshots keep: heap files that were emptied, and the lowest sequence that one
+ * of any process holds. */
+static void count_pins(struct core *c, int dir, kist_stats *out)
+{
+    struct pins *p = &c->bank->pins;
+    char name[SEGMENT_NAME_MAX];
+    uint64_t lowest;
+    struct os_stat st;
+
+    os_mutex_lock(&p->lock);
+    out->snapshots = p->count;
+    os_mutex_unlock(&p->lock);
+    if (pins_lowest(c, SEAT_HELD, &lowest) == KIST_OK && lowest < SEAT_HELD)
+        out->oldest_pin = lowest;
+    for (uint64_t n = waiting_next(c, 0, SEQUENCE_NOW); n != 0;
+         n = waiting_next(c, n, SEQUENCE_NOW)) {
+        segment_name(name, n);
+        if (dir >= 0 && os_stat_under(dir, name, &st) == 0)
+            out->pinned_bytes += st.size;
+    }
+}
+
 /* What of an index must hold while writers go on; KIST_ECORRUPT: it does not, or what
  * was read is in use again by now. */
 static int check_once(struct index_file *ix, struct index_facts *out)
@@ -172,6 +199,7 @@ static void fill_stats(struct core *c, int dir, const struct state *s, kist_stat
     };
     if (dir >= 0)
         count_segments(c, dir, out);
+    count_pins(c, dir, out);
 }
 
 int kist_stat(kist_bank *h, kist_stats *out)
@@ -195,6 +223,26 @@ int kist_stat(kist_bank *h, kist_stats *out)
     }
     kist_read_end();
     return rc;
+}
+
+int kist_snapshot_stat(kist_bank *h, kist_snapshot_info *out)
+{
+    const struct snapshot *snap = h->snapshot;
+
+    if (!snap || out->size < sizeof *out)
+        return bank_err(h->bank, KIST_EINVAL, NULL, ERR_NOWHERE,
+                        snap ? "kist_snapshot_info.size is not set to sizeof(kist_snapshot_info)"
+                             : "the handle is no snapshot");
+    *out = (kist_snapshot_info){
+        .size = out->size,
+        .index = h->bank->set.index,
+        .sequence = snap->at,
+        .taken_ns = snap->taken_ns,
+        .entries = snap->state.entries,
+        .payload_bytes = snap->state.payload,
+    };
+    memcpy(out->bank_id, h->bank->set.record.id, sizeof out->bank_id);
+    return KIST_OK;
 }
 
 /* ---- verification -------------------------------------------------------- */
@@ -229,6 +277,7 @@ static void check_reached(struct verifying *v, struct core *c, const struct reco
     if (rc == KIST_OK && f.place == place)
         v->report.entries++;
     else if (live_counts(c->live, r, place) && place_n(place) != shm_read(&c->live->emptying) &&
+             !waiting_has(c, place_n(place)) &&
              (rc == KIST_OK ? f.record->sequence < r->sequence
                             : r->sequence > shm_read(&c->live->cleared)))
         v->report.unreachable++;

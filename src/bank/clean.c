@@ -17,6 +17,10 @@
  * stays as long as that one: else what lies behind the cut would come back. So
  * one that was cut is always cleaned, before the one that says so.
  *
+ * ⚑ What a snapshot needs is not given up: a file that was emptied while one was
+ * open waits (waiting.c), and a tombstone that one can't see yet is moved on.
+ * pins_horizon() says how far history may go.
+ *
  * Segments are taken oldest first. So when one is emptied that is the oldest,
  * every segment before it is gone for good: its tombstones, clears and commits
  * speak of nothing any more. In one that is not the oldest they are kept, by
@@ -41,6 +45,8 @@ struct cleaning {
     uint64_t kept;    /* tombstones met the first time */
     bool damaged;     /* not all of it can be read */
     bool gone;        /* its file was unlinked */
+    bool waits;       /* it will be */
+    uint64_t horizon; /* tombstones above it are not given up */
     uint64_t hashed;  /* see struct scan */
     uint64_t moved;   /* bytes, in all */
     uint64_t vouched; /* batches below this place need no more looking for */
@@ -96,6 +102,9 @@ static int unlink_range(struct core *c, struct state *s, uint64_t from, uint64_t
     if (rc == 0 && shm_peek(&c->live->oldest) >= from && shm_peek(&c->live->oldest) < to)
         shm_publish(&c->live->oldest, first_from(c, to)); /* pairs with is_gone() */
     (void)os_close(dir);
+    for (uint64_t n = waiting_next(c, from - 1, SEQUENCE_NOW); rc == 0 && n != 0 && n < to;
+         n = waiting_next(c, n, SEQUENCE_NOW))
+        waiting_forget(c, n);
     core_step(c, s);
     os_mutex_lock(&c->mapping);
     core_drop_old(c);
@@ -105,8 +114,49 @@ static int unlink_range(struct core *c, struct state *s, uint64_t from, uint64_t
                : rc;
 }
 
+/* Does segment N say where one that is still there was cut off? */
+static bool is_needed(struct core *c, uint64_t n)
+{
+    struct segment *s;
+
+    return core_map_segment(c, n, &s) == KIST_OK && s->header.cut16 != 0 &&
+           ring_entry(c, s->header.predecessor) != NULL;
+}
+
+/* Unlink what waited for snapshots that are gone. Holding the lock. */
+static int unlink_waiting(struct core *c, struct state *s, uint64_t horizon)
+{
+    int rc = KIST_OK;
+
+    for (uint64_t n = waiting_next(c, 0, horizon); rc == KIST_OK && n != 0;
+         n = waiting_next(c, n, horizon))
+        if (!is_needed(c, n))
+            rc = unlink_range(c, s, n, n + 1);
+    return rc;
+}
+
+/* The segments from..to-1 are of no use to anything but snapshots. *waits: and
+ * there are some. Holding the lock, behind a sync of what replaces them. */
+static int give_up_range(struct core *c, struct state *s, uint64_t from, uint64_t to, bool *waits)
+{
+    uint64_t horizon;
+    int rc = pins_horizon(c, s, &horizon);
+
+    *waits = rc == KIST_OK && horizon < s->visible;
+    if (rc == KIST_OK && !*waits)
+        return unlink_range(c, s, from, to); /* what waits is older, and goes with the next call */
+    for (uint64_t n = from; rc == KIST_OK && n < to; n++) {
+        rc = bank_next_segment(c->bank, &n, to - 1);
+        if (rc == KIST_OK)
+            waiting_add(c, n, s->visible);
+    }
+    rc = rc == KIST_END ? KIST_OK : err_system(rc);
+    return rc == KIST_OK ? unlink_waiting(c, s, horizon) : rc;
+}
+
 int clean_below(kist_bank *h, uint64_t n)
 {
+    bool waits;
     struct writer w;
     int rc = sync_vouched(h);
 
@@ -114,7 +164,7 @@ int clean_below(kist_bank *h, uint64_t n)
         rc = write_begin(&w, h, 0);
     if (rc < 0)
         return rc;
-    rc = unlink_range(w.core, &w.state, shm_peek(&w.core->live->oldest), n);
+    rc = give_up_range(w.core, &w.state, shm_peek(&w.core->live->oldest), n, &waits);
     write_end(&w);
     return rc;
 }
@@ -270,13 +320,15 @@ static int move_one(struct writer *w, struct cleaning *cl, struct state *s,
         return is_dead(w->core, place, r, rc == KIST_OK ? f.record : NULL);
     if (what.tombstone && cl->is_oldest) {
         cl->kept++;
-        if (cl->giving_up) { /* I10: all it could speak of is gone */
+        if (!cl->giving_up)
+            return KIST_OK;
+        if (r->sequence <= cl->horizon) { /* I10: all it could speak of is gone */
             rc = core_remove(w->core, key, f.slot);
             if (rc < 0)
                 return rc;
             state_replace(w->core, s, what, (struct key_record){ 0 });
+            return KIST_OK;
         }
-        return KIST_OK;
     }
     rc = append_room(w->core, s, what.size, APPEND_LAST);
     if (rc == KIST_OK)
@@ -350,9 +402,11 @@ static int move_group(struct cleaning *cl)
     if (rc == KIST_OK && !seg)
         rc = core_map_segment(w.core, cl->n, &seg);
     cl->is_oldest = !cl->keeps_all && shm_peek(&w.core->live->oldest) == cl->n;
-    if (rc == KIST_OK && cl->giving_up && cl->is_oldest)
-        shm_publish(&w.core->live->emptying, cl->n);
     next = w.state;
+    if (rc == KIST_OK && cl->giving_up && cl->is_oldest) {
+        rc = pins_horizon(w.core, &next, &cl->horizon);
+        shm_publish(&w.core->live->emptying, cl->n);
+    }
     scan.segment = seg;
     scan.until = cut_of(w.core, cl->n); /* what lies behind is void (S4) */
     scan.bank = &w.core->bank->set.record;
@@ -392,9 +446,9 @@ static int finish(struct cleaning *cl)
         write_end(&w);
         return KIST_OK;
     }
-    rc = unlink_range(w.core, &w.state, cl->n, cl->n + 1);
-    cl->gone = rc == KIST_OK;
-    if (rc == KIST_OK && shm_peek(&w.core->live->emptying) == cl->n)
+    rc = give_up_range(w.core, &w.state, cl->n, cl->n + 1, &cl->waits);
+    cl->gone = rc == KIST_OK && !cl->waits;
+    if (cl->gone && shm_peek(&w.core->live->emptying) == cl->n)
         shm_publish(&w.core->live->emptying, 0);
     write_end(&w);
     return rc;
@@ -527,17 +581,20 @@ static int make_plan(kist_bank *h, struct plan *p)
 {
     struct state next;
     struct writer w;
-    uint64_t n;
+    uint64_t n, horizon;
     int rc = write_begin(&w, h, 0);
 
     if (rc < 0)
         return rc;
+    rc = pins_horizon(w.core, &w.state, &horizon);
+    if (rc == KIST_OK)
+        rc = unlink_waiting(w.core, &w.state, horizon);
     next = w.state;
     p->all = next.deleted > 0;
     p->first = shm_peek(&w.core->live->oldest);
     n = place_n(next.tail);
     p->last = n - 1;
-    if ((next.used != next.live || p->all) && wants_cleaning(w.core, n, p->all) &&
+    if (rc == KIST_OK && (next.used != next.live || p->all) && wants_cleaning(w.core, n, p->all) &&
         place_offset(next.tail) > SEGMENT_FIRST_RECORD) {
         rc = append_seal(w.core, &next);
         if (is_full(rc)) { /* then without it */
@@ -550,15 +607,6 @@ static int make_plan(kist_bank *h, struct plan *p)
     p->bytes = next.used;
     write_end(&w);
     return rc;
-}
-
-/* Does segment N say where one that is still there was cut off? */
-static bool is_needed(struct core *c, uint64_t n)
-{
-    struct segment *s;
-
-    return core_map_segment(c, n, &s) == KIST_OK && s->header.cut16 != 0 &&
-           ring_entry(c, s->header.predecessor) != NULL;
 }
 
 /* The next segment from *n on that exists. KIST_MISS: it stays as it is. */
@@ -575,7 +623,7 @@ static int look_at(kist_bank *h, const struct plan *plan, uint64_t *n, uint64_t 
         e = ring_entry(w.core, *n);
         *bytes = e ? shm_peek(&e->used) : 0;
         if (!e || (!wants_cleaning(w.core, *n, plan->all) && cut_of(w.core, *n) == 0) ||
-            is_needed(w.core, *n))
+            is_needed(w.core, *n) || waiting_has(w.core, *n))
             rc = KIST_MISS;
     }
     write_end(&w);

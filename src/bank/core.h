@@ -605,6 +605,15 @@ int clean_below(kist_bank *h, uint64_t n);
  * `first` to the commit at `end`, whatever is moved out of it later. */
 int clean_before_batch(kist_bank *h, uint64_t first, uint64_t end);
 
+/* ---- segments that snapshots keep (waiting.c); the writer ------------- */
+
+void waiting_add(struct core *c, uint64_t n, uint64_t emptied);
+void waiting_forget(struct core *c, uint64_t n);
+/* Any process: as far as a look tells. */
+bool waiting_has(const struct core *c, uint64_t n);
+/* The lowest N above one that was emptied at or below `horizon`; 0: none. */
+uint64_t waiting_next(const struct core *c, uint64_t above, uint64_t horizon);
+
 /* Walk the heap from place to place, in append order. */
 struct walk {
     struct core *core;

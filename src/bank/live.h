@@ -28,6 +28,7 @@ enum {
     LIVE_BYTES = 4096,
     LIVE_RING_LG = 6, /* entries of the ring in the first page: 2^6 */
     LIVE_STATE_WORDS = 9,
+    LIVE_WAITING = 45,
 };
 
 /* What one operation changes, all at once. */
@@ -49,6 +50,13 @@ struct live_segment {
     shm_word ino;
     shm_word used; /* bytes of puts and deletes */
     shm_word live; /* of the puts that count */
+};
+
+/* A segment that was emptied when `emptied` was visible, see waiting.c. */
+struct live_waiting {
+    shm_word n; /* 0: none */
+    shm_word emptied;
+    shm_word check;
 };
 
 struct live {
@@ -82,7 +90,7 @@ struct live {
     shm_word syncing; /* 512: seat of the process that syncs, or 0 */
     shm_word durable; /* place below which everything is on the disk */
     shm_word synced;  /* counts syncs; waited on */
-    shm_word horizon; /* sequence below which history may be gone */
+    shm_word horizon; /* sequence below which history may be gone, see snapshot.h */
     shm_word unlinks; /* grows before segments are unlinked, see copy.c */
     uint64_t spare4[3];
 
@@ -119,7 +127,8 @@ struct live {
     shm_word dirty; /* 1: that `clean` is 0 is on the disk */
     uint64_t spare9[6];
 
-    uint64_t spare10[136]; /* 960 */
+    struct live_waiting waiting[LIVE_WAITING]; /* 960 */
+    uint64_t spare10;
     struct live_segment ring[1 << LIVE_RING_LG]; /* 2048: N at N mod 64 */
 };
 
@@ -136,6 +145,7 @@ LIVE_AT(boot_id, 704);
 LIVE_AT(recovery, 768);
 LIVE_AT(seats, 832);
 LIVE_AT(clean, 896);
+LIVE_AT(waiting, 960);
 LIVE_AT(ring, 2048);
 #undef LIVE_AT
 static_assert(sizeof(struct live) == LIVE_BYTES, "on-disk: live");
