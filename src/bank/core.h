@@ -285,7 +285,7 @@ struct found {
  * is verified as with KIST_VERIFY_FIRST, this key's is not. */
 enum { VERIFY_OTHERS = KIST_VERIFY_NEVER + 1 };
 
-enum { SEARCH_AGAIN = 100 };
+enum { SEARCH_AGAIN = 200 }; /* beside the outcomes of ordered.h, that a search may also have */
 
 /* The newest record of a key, a tombstone too. KIST_MISS: none; KIST_ECORRUPT:
  * it is damaged, *out tells which slot. In a read section. */
