@@ -177,15 +177,21 @@ static void less(uint64_t *counter, uint64_t n)
     *counter = *counter > n ? *counter - n : 0;
 }
 
-void state_replace(struct core *c, struct state *s, struct key_record old, struct key_record now)
+void ring_replace(struct core *c, struct key_record old, struct key_record now)
+{
+    if (old.counts)
+        ring_add(c, old.n, 0, -(int64_t)old.size);
+    if (now.counts)
+        ring_add(c, now.n, 0, (int64_t)now.size);
+}
+
+void state_count(struct state *s, struct key_record old, struct key_record now)
 {
     if (old.counts) {
         less(&s->entries, 1);
         less(&s->payload, old.payload);
         less(&s->live, old.size);
     }
-    if (old.counts)
-        ring_add(c, old.n, 0, -(int64_t)old.size);
     if (old.tombstone)
         less(&s->deleted, 1);
     if (now.counts) {
@@ -193,9 +199,13 @@ void state_replace(struct core *c, struct state *s, struct key_record old, struc
         s->payload += now.payload;
         s->live += now.size;
     }
-    if (now.counts)
-        ring_add(c, now.n, 0, (int64_t)now.size);
     s->deleted += now.tombstone;
+}
+
+void state_replace(struct core *c, struct state *s, struct key_record old, struct key_record now)
+{
+    ring_replace(c, old, now);
+    state_count(s, old, now);
 }
 
 /* ---- the active segment ----------------------------------------------- */
@@ -383,36 +393,55 @@ static int pad(struct core *c, struct state *s)
     return 0;
 }
 
+/* The length of the segment made ahead; 0: there is none. */
+static uint64_t prepared_size(struct core *c, const struct state *s)
+{
+    uint64_t n = prepared(c, s);
+    char name[SEGMENT_NAME_MAX];
+    struct os_stat st = { 0 };
+    int fd, rc;
+
+    if (n == 0)
+        return 0;
+    segment_name(name, n);
+    fd = bank_open_file(c->bank, name, OS_READ | OS_WRITE);
+    rc = fd < 0 ? fd : os_stat(fd, &st);
+    if (fd >= 0)
+        (void)os_close(fd);
+    return rc == 0 ? st.size : 0;
+}
+
+/* One made ahead that is as large as a record of `need` bytes asks for.
+ * ⚑ Another one with a lower number is void then (S4). */
+static int prepare_for(struct core *c, const struct state *s, uint64_t need)
+{
+    uint64_t n = prepared(c, s);
+    char name[SEGMENT_NAME_MAX];
+    int dir, rc;
+
+    if (prepared_size(c, s) >= need + SEGMENT_FIRST_RECORD + MARKS_ROOM)
+        return 0;
+    rc = prepare(c, s, next_size(c, s, need));
+    if (rc < 0 || n == 0)
+        return rc;
+    segment_name(name, n);
+    dir = bank_open_dir(c->bank);
+    if (dir >= 0) {
+        (void)os_unlink(dir, name);
+        (void)os_close(dir);
+    }
+    return 0;
+}
+
 static int roll(struct core *c, struct state *s, uint64_t need)
 {
-    uint64_t n = prepared(c, s), size = 0;
     char name[SEGMENT_NAME_MAX];
-    struct os_stat st;
-    int fd = -1, rc;
+    uint64_t n;
+    int fd = -1, rc = prepare_for(c, s, need);
 
-    if (n != 0) {
-        segment_name(name, n);
-        fd = bank_open_file(c->bank, name, OS_READ | OS_WRITE);
-        rc = fd < 0 ? fd : os_stat(fd, &st);
-        size = rc == 0 ? st.size : 0;
-        if (fd >= 0)
-            (void)os_close(fd);
-    }
-    if (size < need + SEGMENT_FIRST_RECORD + MARKS_ROOM) {
-        /* ⚑ One made ahead with a lower number is void then (S4). */
-        rc = prepare(c, s, next_size(c, s, need));
-        if (rc < 0)
-            return rc;
-        if (n != 0) {
-            int dir = bank_open_dir(c->bank);
-
-            if (dir >= 0) {
-                (void)os_unlink(dir, name);
-                (void)os_close(dir);
-            }
-        }
-        n = shm_peek(&c->live->prepared);
-    }
+    if (rc < 0)
+        return rc;
+    n = shm_peek(&c->live->prepared);
     segment_name(name, n);
     fd = bank_open_file(c->bank, name, OS_READ | OS_WRITE);
     if (fd < 0)
@@ -455,6 +484,17 @@ bool append_fits(const struct core *c, const struct state *s, uint64_t size, enu
 int append_room(struct core *c, struct state *s, uint64_t size, enum append_for what)
 {
     return append_fits(c, s, size, what) ? 0 : roll(c, s, size);
+}
+
+int append_ahead(struct core *c, const struct state *s, uint64_t size, enum append_for what)
+{
+    uint64_t at = place_offset(s->tail), most = c->bank->set.segment_bytes;
+    uint64_t room = at < c->active.len ? c->active.len - at : 0;
+    uint64_t need = size > room ? size - room : RECORD_MIN;
+
+    if (append_fits(c, s, size, what))
+        return 0;
+    return prepare_for(c, s, need < most - most / 8 ? need : most - most / 8);
 }
 
 int append_seal(struct core *c, struct state *s)
@@ -663,4 +703,32 @@ int append_mark(struct core *c, struct state *s, uint64_t durable_place)
     int rc = append_room(c, s, RECORD_MIN, APPEND_LAST);
 
     return rc < 0 ? rc : append(c, s, &e, true, &place);
+}
+
+int append_own(struct writer *w, struct state *s, uint8_t kind, const void *value, size_t len,
+               uint64_t *place)
+{
+    const struct record_bank *b = &w->core->bank->set.record;
+    struct entry e = {
+        .kind = kind,
+        .sequence = s->visible,
+        .mtime_ns = os_clock(OS_CLOCK_REAL_COARSE),
+        .value = { value, len },
+        .key_hash = record_hash_key(b, NULL, 0),
+        .value_hash = record_hash_value(value, len, NULL),
+    };
+    int rc = append_room(w->core, s, entry_size(&e), APPEND_DELETE);
+
+    return rc < 0 ? rc
+                  : append(w->core, s, &e, w->handle->durability == KIST_DURABILITY_ALWAYS, place);
+}
+
+void append_count(const struct core *c, struct commit_body *body, uint64_t place)
+{
+    uint64_t checksum;
+
+    memcpy(&checksum, c->active.base + place_offset(place), sizeof checksum);
+    body->first = body->count == 0 ? place : body->first;
+    body->count++;
+    body->sum = record_chain(body->sum, checksum);
 }

@@ -7,8 +7,8 @@
  *
  * Who may call what, downwards only:
  *
- *     open  read  write  replace  iter  clean  copy  care    calls of the API
- *       |     |     |       |       |     |     |     |
+ *     open  read  write  batch  replace  iter  clean  copy  care    calls of the API
+ *       |     |     |      |       |       |     |     |     |
  *     rebuild repair sync append ...                      parts of them
  *       |
  *     core: enter, map segments, follow the index
@@ -331,6 +331,8 @@ int core_value(struct core *c, const struct found *f, uint32_t verify, kist_byte
 
 /* A view of a value in `s`, which the caller's section keeps. */
 int view_make(struct segment *s, kist_bytes value, kist_view **out);
+/* A view of a copy of its own. */
+int view_copy(kist_bytes value, kist_view **out);
 
 /* Verify the record at a place as `verify` asks. */
 bool core_verified(struct core *c, struct segment *s, const struct record *r, uint64_t offset,
@@ -360,6 +362,9 @@ bool core_state(struct core *c, struct state *out);
 
 int write_begin(struct writer *w, kist_bank *h, int flags);
 void write_end(struct writer *w);
+/* The same for an operation that failed midway: what it has done is undone, as that
+ * of a dead writer would be. */
+void write_undo(struct writer *w);
 
 /* Take the lock word for seat `c->seat`; KIST_EBUSY after `ms`, negative: waits
  * for ever. When it was taken from a dead holder the bank has been repaired. */
@@ -397,6 +402,9 @@ uint64_t entry_size(const struct entry *e);
  * is kept back depends on `what`: puts leave room for deletes, these for
  * marks (I7). Errors change nothing that a reader sees. */
 int append_room(struct core *c, struct state *s, uint64_t size, enum append_for what);
+/* The same for many records of `size` bytes in all: if the active segment is not large
+ * enough, the next one is made ahead, so that most of what can fail fails now. */
+int append_ahead(struct core *c, const struct state *s, uint64_t size, enum append_for what);
 /* Is there room in the active one? */
 bool append_fits(const struct core *c, const struct state *s, uint64_t size, enum append_for what);
 
@@ -427,6 +435,13 @@ void append_prepare(struct core *c, const struct state *s);
 
 int append_mark(struct core *c, struct state *s, uint64_t durable_place);
 
+/* A record of the bank's own, without a key: a clear, a commit. Makes room for it. */
+int append_own(struct writer *w, struct state *s, uint8_t kind, const void *value, size_t len,
+               uint64_t *place);
+
+/* The record at a place, just appended, is one more of a batch. */
+void append_count(const struct core *c, struct commit_body *body, uint64_t place);
+
 /* What is known of segment N, or NULL. Writer only. */
 struct live_segment *ring_entry(struct core *c, uint64_t n);
 void ring_add(struct core *c, uint64_t n, int64_t used, int64_t live);
@@ -443,6 +458,9 @@ struct key_record {
 };
 struct key_record key_record_of(const struct record *r, uint64_t place);
 void state_replace(struct core *c, struct state *s, struct key_record old, struct key_record now);
+/* The two parts of it: the segments' accounts, and the counters. */
+void ring_replace(struct core *c, struct key_record old, struct key_record now);
+void state_count(struct state *s, struct key_record old, struct key_record now);
 
 /* What the index asks back, see index_owner. */
 struct index_owner core_owner(struct core *c);

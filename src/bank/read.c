@@ -17,7 +17,7 @@
 enum { GROUP = 16 }; /* keys of a batched get that are under way at once */
 
 struct kist_view {
-    struct segment *segment;
+    struct segment *segment; /* NULL: the value stands behind */
     kist_bytes value;
 };
 
@@ -628,6 +628,19 @@ int view_make(struct segment *s, kist_bytes value, kist_view **out)
         return KIST_ENOMEM;
     segment_hold(s);
     *v = (kist_view){ .segment = s, .value = value };
+    *out = v;
+    return KIST_OK;
+}
+
+int view_copy(kist_bytes value, kist_view **out)
+{
+    kist_view *v = os_alloc(sizeof *v + value.len);
+
+    if (!v)
+        return KIST_ENOMEM;
+    v->value = (kist_bytes){ v + 1, value.len };
+    if (value.len > 0)
+        memcpy(v + 1, value.data, value.len);
     *out = v;
     return KIST_OK;
 }

@@ -1,7 +1,7 @@
 /*
  * replace.c - a whole new content at once: clear and replace.
  *
- *     gather     the caller's entries, in a nameless file; no lock held
+ *     gather     the caller's entries, in a spool; no lock held
  *     append     clear, puts, all flagged as in a batch      (lock word held)
  *     build      the next index, aside
  *     commit     the record that makes the batch count
@@ -11,13 +11,9 @@
  * A failure before the commit leaves records that count for nothing. Killed
  * behind it, repair() builds and publishes the index.
  */
-#include "bank/core.h"
+#include "bank/spool.h"
 
 #include "base/err.h"
-
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
 
 /* ---- the next index --------------------------------------------------- */
 
@@ -129,24 +125,6 @@ int adopt_range(struct core *c, struct state *s, uint64_t first, uint64_t end)
 
 /* ---- records of the bank's own ---------------------------------------- */
 
-static int append_own(struct writer *w, struct state *s, uint8_t kind, const void *value,
-                      size_t len, uint64_t *place)
-{
-    const struct record_bank *b = &w->core->bank->set.record;
-    struct entry e = {
-        .kind = kind,
-        .sequence = s->visible,
-        .mtime_ns = os_clock(OS_CLOCK_REAL_COARSE),
-        .value = { value, len },
-        .key_hash = record_hash_key(b, NULL, 0),
-        .value_hash = record_hash_value(value, len, NULL),
-    };
-    int rc = append_room(w->core, s, entry_size(&e), APPEND_DELETE);
-
-    return rc < 0 ? rc
-                  : append(w->core, s, &e, w->handle->durability == KIST_DURABILITY_ALWAYS, place);
-}
-
 static int append_clear(struct writer *w, struct state *s, uint8_t flags, uint64_t *place)
 {
     uint64_t origin = place_n(s->tail);
@@ -195,190 +173,80 @@ int kist_clear(kist_bank *h)
 
 /* ---- gathering -------------------------------------------------------- */
 
-enum { SPOOL_BUFFER = 1 << 20 };
-
-struct spool_entry {
-    uint32_t key_len, value_len;
-    uint64_t value_hash;
-}; /* then chunk sums, key, value */
-
-struct spool {
-    int fd;
-    uint8_t *buffer;
-    size_t buffered;
-    uint64_t len, count;
-};
-
-static int spool_open(struct spool *sp, const struct bank *b)
-{
-    char name[64];
-    uint64_t random;
-    int dir, rc;
-
-    *sp = (struct spool){ .fd = -1 };
-    sp->buffer = os_alloc(SPOOL_BUFFER);
-    rc = sp->buffer ? os_random(&random, sizeof random) : -ENOMEM;
-    dir = rc < 0 ? rc : bank_open_dir(b);
-    if (dir < 0)
-        return dir;
-    (void)snprintf(name, sizeof name, "kist.spool.%016llx", (unsigned long long)random);
-    sp->fd = rc = os_open_under(dir, name, OS_WRITE | OS_CREATE, 0600);
-    if (rc >= 0)
-        rc = os_unlink(dir, name);
-    (void)os_close(dir);
-    return rc;
-}
-
-static void spool_close(struct spool *sp)
-{
-    if (sp->fd >= 0)
-        (void)os_close(sp->fd);
-    os_free(sp->buffer);
-}
-
-static int spool_flush(struct spool *sp)
-{
-    int rc = os_write_all(sp->fd, sp->buffer, sp->buffered, sp->len);
-
-    if (rc == 0) {
-        sp->len += sp->buffered;
-        sp->buffered = 0;
-    }
-    return rc;
-}
-
-static int spool_write(struct spool *sp, const void *p, size_t len)
-{
-    while (len > 0) {
-        size_t n = SPOOL_BUFFER - sp->buffered < len ? SPOOL_BUFFER - sp->buffered : len;
-
-        memcpy(sp->buffer + sp->buffered, p, n);
-        sp->buffered += n;
-        p = (const uint8_t *)p + n;
-        len -= n;
-        if (sp->buffered == SPOOL_BUFFER) {
-            int rc = spool_flush(sp);
-
-            if (rc < 0)
-                return rc;
-        }
-    }
-    return 0;
-}
-
-static int spool_add(struct spool *sp, kist_bytes key, kist_bytes value)
-{
-    struct spool_entry e = { (uint32_t)key.len, (uint32_t)value.len, 0 };
-    size_t n = value.len > CHUNKED_ABOVE ? chunk_count(e.value_len) : 0;
-    uint64_t *sums = n ? os_alloc(n * sizeof *sums) : NULL;
-    int rc = n && !sums ? -ENOMEM : 0;
-
-    if (rc == 0) {
-        e.value_hash = record_hash_value(value.data, value.len, sums);
-        rc = spool_write(sp, &e, sizeof e);
-    }
-    if (rc == 0)
-        rc = spool_write(sp, sums, n * sizeof *sums);
-    if (rc == 0)
-        rc = spool_write(sp, key.data, key.len);
-    if (rc == 0)
-        rc = spool_write(sp, value.data, value.len);
-    os_free(sums);
-    sp->count++;
-    return rc;
-}
-
 static int gather(kist_bank *h, struct spool *sp,
                   int (*next)(kist_bytes *key, kist_bytes *value, void *arg), void *arg)
 {
-    int rc = spool_open(sp, h->bank);
+    uint64_t at;
+    int rc;
 
-    while (rc >= 0) {
+    for (;;) {
         kist_bytes key = { 0 }, value = { 0 };
 
         rc = next(&key, &value, arg);
         if (rc != 0)
             break;
-        if (key.len > KIST_KEY_MAX)
-            return bank_err(h->bank, KIST_EKEYLEN, NULL, ERR_NOWHERE,
-                            "a key of %zu bytes; 65,535 is the most", key.len);
-        if (value.len > KIST_VALUE_MAX)
-            return bank_err(h->bank, KIST_EVALUELEN, NULL, ERR_NOWHERE,
-                            "a value of %zu bytes; 4,294,967,294 is the most", value.len);
-        rc = spool_add(sp, key, value);
+        rc = spool_add(sp, RECORD_PUT, key, value, &at);
         if (rc < 0)
-            return err_os(rc, h->bank->name, "kist.spool", "gather the new content");
+            return rc;
     }
     if (rc != KIST_END)
         return rc < 0 ? rc
                       : bank_err(h->bank, KIST_EINVAL, NULL, ERR_NOWHERE,
                                  "the iterator returned %d", rc);
-    rc = spool_flush(sp);
-    return rc < 0 ? err_os(rc, h->bank->name, "kist.spool", "gather the new content") : KIST_OK;
+    return KIST_OK;
 }
 
 /* ---- replacing -------------------------------------------------------- */
 
-static int append_spooled(struct writer *w, struct state *s, const uint8_t **at,
+static int append_spooled(struct writer *w, struct state *s, const struct record *r,
                           struct commit_body *body)
 {
-    struct spool_entry head;
-    uint64_t place, checksum;
-    struct entry e = { .kind = RECORD_PUT | RECORD_IN_BATCH };
-    size_t n;
+    struct entry e = spool_entry(r);
+    uint64_t place;
     int rc;
 
-    memcpy(&head, *at, sizeof head);
-    n = head.value_len > CHUNKED_ABOVE ? 8 * chunk_count(head.value_len) : 0;
-    *at += sizeof head;
-    e.sums = (const void *)*at; /* copied as bytes only */
-    e.key = (kist_bytes){ *at + n, head.key_len };
-    e.value = (kist_bytes){ *at + n + head.key_len, head.value_len };
-    *at += n + head.key_len + head.value_len;
-    e.value_hash = head.value_hash;
-    e.key_hash = record_hash_key(&w->core->bank->set.record, e.key.data, e.key.len);
+    e.kind |= RECORD_IN_BATCH;
     e.sequence = ++s->visible;
     e.mtime_ns = os_clock(OS_CLOCK_REAL_COARSE);
     rc = append_room(w->core, s, entry_size(&e), APPEND_PUT);
     if (rc == KIST_OK)
         rc = append(w->core, s, &e, w->handle->durability == KIST_DURABILITY_ALWAYS, &place);
-    if (rc < 0)
-        return rc;
-    memcpy(&checksum, w->core->active.base + place_offset(place), sizeof checksum);
-    body->count++;
-    body->sum = record_chain(body->sum, checksum);
-    return KIST_OK;
+    if (rc == KIST_OK)
+        append_count(w->core, body, place);
+    return rc;
 }
 
 static int append_batch(struct writer *w, struct state *s, const struct spool *sp,
-                        const uint8_t *content, struct commit_body *body)
+                        struct commit_body *body, uint64_t *count)
 {
-    uint64_t place, checksum;
+    uint64_t place;
     int rc = append_room(w->core, s, RECORD_MIN, APPEND_DELETE);
 
     if (rc == KIST_OK)
         rc = append_clear(w, s, RECORD_IN_BATCH, &place);
     if (rc < 0)
         return rc;
-    memcpy(&checksum, w->core->active.base + place_offset(place), sizeof checksum);
-    *body = (struct commit_body){ .first = place, .count = 1, .sum = checksum };
-    for (uint64_t i = 0; i < sp->count && rc == KIST_OK; i++)
-        rc = append_spooled(w, s, &content, body);
+    *body = (struct commit_body){ 0 };
+    append_count(w->core, body, place);
+    for (uint64_t at = 0; at < sp->len && rc == KIST_OK; at = spool_behind(sp, at))
+        rc = append_spooled(w, s, spool_at(sp, at), body);
+    *count = body->count - 1;
     return rc;
 }
 
-static int replace_locked(struct writer *w, const struct spool *sp, const uint8_t *content,
-                          uint64_t *first, uint64_t *commit)
+static int replace_locked(struct writer *w, const struct spool *sp, uint64_t *first,
+                          uint64_t *commit)
 {
     struct index_file *ix = NULL;
     struct state next = w->state;
     struct commit_body body;
-    int rc = append_batch(w, &next, sp, content, &body);
+    uint64_t count;
+    int rc = append_batch(w, &next, sp, &body, &count);
 
     if (rc == KIST_OK)
         rc = append_room(w->core, &next, 2 * RECORD_MIN, APPEND_DELETE);
     if (rc == KIST_OK)
-        rc = build_index(w->core, &next, body.first, next.tail, sp->count, &ix);
+        rc = build_index(w->core, &next, body.first, next.tail, count, &ix);
     if (rc == KIST_OK)
         rc = append_own(w, &next, RECORD_COMMIT, &body, sizeof body, commit);
     if (rc < 0) {
@@ -397,25 +265,22 @@ static int replace_locked(struct writer *w, const struct spool *sp, const uint8_
 int kist_replace(kist_bank *h, int (*next)(kist_bytes *key, kist_bytes *value, void *arg),
                  void *arg)
 {
-    struct map content = { 0 };
-    struct spool sp = { .fd = -1 };
+    struct spool sp;
     struct writer w;
     uint64_t first = 0, commit = 0;
     int rc = write_begin(&w, h, 0); /* may it be written at all? */
 
+    spool_open(&sp, h->bank);
     if (rc == KIST_OK) {
         write_end(&w);
         rc = gather(h, &sp, next, arg);
     }
-    if (rc == KIST_OK && sp.len > 0)
-        rc = err_system(map_file(&content, sp.fd, sp.len, 0, OS_PROT_READ));
     if (rc == KIST_OK)
         rc = write_begin(&w, h, 0);
     if (rc == KIST_OK) {
-        rc = replace_locked(&w, &sp, content.base, &first, &commit);
+        rc = replace_locked(&w, &sp, &first, &commit);
         write_end(&w);
     }
-    map_drop(&content);
     spool_close(&sp);
     if (rc == KIST_OK)
         rc = sync_to(h, commit + 1);
