@@ -213,38 +213,55 @@ int clean_before_batch(kist_bank *h, uint64_t first, uint64_t end)
 }
 
 /* Make sure that the batch of the record at `place` is vouched for, if it was
- * committed. */
+ * committed: then its commit ends the run of records in batches that it lies in, unless
+ * it was moved, and vouches already. Where all of the batch lies in the segment that
+ * is emptied it all goes at once, and nothing is written. */
 static int vouch_for(struct writer *w, struct cleaning *cl, struct state *s, uint64_t place)
 {
-    const struct live *l = w->core->live;
+    struct live *l = w->core->live;
     struct walk walk = { .core = w->core, .at = place, .newest = place_n(s->tail) };
-    struct commit_body body;
+    struct commit_body body = { 0 };
     const struct record *r;
     uint64_t at;
     int rc;
 
     if (place < cl->vouched || (place >= shm_peek(&l->range_first) && place < shm_peek(&l->range_end)))
         return KIST_OK;
-    while ((rc = walk_next(&walk, &r, &at)) == KIST_OK && at < s->tail) {
-        if (record_kind(r) != RECORD_COMMIT || r->value_len != sizeof body)
-            continue;
-        memcpy(&body, record_value(r), sizeof body);
-        cl->vouched = at;
-        if (body.first <= place)
-            return vouch(w, s, body.first, body.count ? at : body.sum);
-        return KIST_OK; /* another batch's: this one was given up */
+    do
+        rc = walk_next(&walk, &r, &at);
+    while (rc == KIST_OK && at < s->tail && r->kind & RECORD_IN_BATCH);
+    if (rc < 0)
+        return rc;
+    cl->vouched = rc == KIST_OK ? at : s->tail;
+    if (rc != KIST_OK || record_kind(r) != RECORD_COMMIT || r->value_len != sizeof body)
+        return KIST_OK; /* it was given up */
+    memcpy(&body, record_value(r), sizeof body);
+    if (body.count == 0)
+        return KIST_OK;
+    if (body.first > place) { /* ⚑ given up, and another one follows in the run */
+        cl->vouched = body.first;
+        return KIST_OK;
     }
-    cl->vouched = s->tail;
-    return rc < 0 ? rc : KIST_OK;
+    if (place_n(body.first) != cl->n || place_n(at) != cl->n)
+        return vouch(w, s, body.first, at);
+    shm_store(&l->range_first, body.first);
+    shm_store(&l->range_end, at);
+    return KIST_OK;
 }
 
 /* ---- moving ----------------------------------------------------------- */
 
-/* A clear or commit; a clear in a batch that never counted is nothing. */
+/* A clear or commit; a clear in a batch that never counted is nothing, nor is the
+ * commit of a batch that lies with it in one segment. */
 static bool keeps_history(const struct live *l, const struct record *r, uint64_t place)
 {
-    return record_kind(r) == RECORD_COMMIT ||
-           (record_kind(r) == RECORD_CLEAR && live_counts(l, r, place));
+    struct commit_body body;
+
+    if (record_kind(r) == RECORD_COMMIT && r->value_len == sizeof body) {
+        memcpy(&body, record_value(r), sizeof body);
+        return body.count == 0 || place_n(body.first) != place_n(place);
+    }
+    return record_kind(r) == RECORD_CLEAR && live_counts(l, r, place);
 }
 
 /* A clear or commit that still speaks of something. A commit's records may

@@ -230,3 +230,11 @@ void write_end(struct writer *w)
     kist_read_end();
     os_mutex_unlock(&w->handle->bank->writing);
 }
+
+void write_undo(struct writer *w)
+{
+    /* ⚑ If it can't be undone now, nobody goes on by it: whoever writes next repairs. */
+    lock_give_back(w->core, repair(w->core) < 0 ? SEAT_NOBODY : 0);
+    kist_read_end();
+    os_mutex_unlock(&w->handle->bank->writing);
+}

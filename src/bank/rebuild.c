@@ -64,10 +64,10 @@ static int fill_one(struct heap_survey *v, struct fill *f, const struct record *
 
 /* A damaged record whose lengths lead on keeps its place in the index: its
  * key then gives an error, not an older value, nor a miss. */
-static bool likely_newest(const struct heap_survey *v, const struct record *r)
+static bool likely_newest(const struct heap_survey *v, const struct record *r, uint64_t place)
 {
     return record_kind(r) == RECORD_PUT && r->sequence >= v->cleared &&
-           r->sequence <= v->sequence && !(r->kind & RECORD_IN_BATCH);
+           r->sequence <= v->sequence && survey_counts(v, r, place);
 }
 
 static int fill_part(struct heap_survey *v, struct fill *f, struct part *p)
@@ -85,7 +85,8 @@ static int fill_part(struct heap_survey *v, struct fill *f, struct part *p)
             rc = fill_one(v, f, step.record, place_make(p->n, step.offset));
             if (record_kind(step.record) == RECORD_PUT || record_kind(step.record) == RECORD_DELETE)
                 p->used += step.len;
-        } else if (step.record && likely_newest(v, step.record)) {
+        } else if (step.record &&
+                   likely_newest(v, step.record, place_make(p->n, step.offset))) {
             uint64_t before = f->state->entries;
 
             rc = fill_add(f, step.record, place_make(p->n, step.offset));

@@ -21,6 +21,7 @@ struct part {
 struct range {
     uint64_t first, end;
     uint64_t commit; /* where the commit record is */
+    bool broken;     /* not all that it speaks of is there */
 };
 
 struct clear {

@@ -4,7 +4,8 @@
  *
  * From the tail of the last step on, each whole record is published again,
  * unless its slot leads to a newer one; the first that is not whole was being
- * written, and is zeroed (S2). Each step may be repeated: whoever dies in here
+ * written, and is zeroed (S2). Records of a batch without a whole commit are taken
+ * out again: each slot leads to what it led to before. Each step may be repeated: whoever dies in here
  * leaves it to the next one. Readers need none of this and notice nothing.
  */
 #include "bank/core.h"
@@ -29,7 +30,7 @@ static struct key_record before(struct core *c, const struct record *r)
     return old ? key_record_of(old, r->previous) : (struct key_record){ 0 };
 }
 
-static int publish_again(struct core *c, struct state *s, const struct record *r, uint64_t place)
+static int publish_again(struct core *c, const struct record *r, uint64_t place)
 {
     kist_bytes key = { record_key(r), r->key_len };
     uint64_t hash = record_hash_key(&c->bank->set.record, key.data, key.len);
@@ -45,21 +46,87 @@ static int publish_again(struct core *c, struct state *s, const struct record *r
         if (rc == KIST_OK)
             core_publish(c, NULL, &room, key, hash, place);
     }
-    if (rc < 0)
-        return rc;
-    state_replace(c, s, before(c, r), key_record_of(r, place));
-    return KIST_OK;
+    return rc < 0 ? rc : KIST_OK;
 }
+
+/* ---- batches ----------------------------------------------------------- */
 
 /* The records of a batch that were met since it began. */
 struct batch {
     uint64_t first, count, sum;
+    bool replaces; /* it begins with a clear: its index is made aside */
 };
+
+/* Its records, all between two places, one after the other. */
+static int each(struct core *c, struct state *s, uint64_t first, uint64_t end,
+                int (*one)(struct core *c, struct state *s, const struct record *r, uint64_t place))
+{
+    struct walk w = { .core = c, .at = first, .newest = place_n(end) };
+    const struct record *r;
+    uint64_t place;
+    int rc;
+
+    while ((rc = walk_next(&w, &r, &place)) == KIST_OK && place < end)
+        if (record_kind(r) == RECORD_PUT || record_kind(r) == RECORD_DELETE) {
+            rc = one(c, s, r, place);
+            if (rc < 0)
+                return rc;
+        }
+    return rc < 0 ? rc : KIST_OK;
+}
+
+/* The dead one has accounted for it in the segments: all of that came before
+ * the commit record. */
+static int redo(struct core *c, struct state *s, const struct record *r, uint64_t place)
+{
+    int rc = publish_again(c, r, place);
+
+    if (rc == KIST_OK)
+        state_count(s, before(c, r), key_record_of(r, place));
+    return rc;
+}
+
+/* ⚑ Where the slot leads to exactly this record: it may be undone already, or not
+ * be published yet. */
+static int undo(struct core *c, struct state *s, const struct record *r, uint64_t place)
+{
+    kist_bytes key = { record_key(r), r->key_len };
+    uint64_t hash = record_hash_key(&c->bank->set.record, key.data, key.len);
+    struct found f = { 0 };
+    int rc = core_find(c, key, hash, KIST_VERIFY_NEVER, &f);
+
+    (void)s; /* it counts what was visible */
+    if (rc < 0) /* another's damaged entry is none of our business */
+        return rc == KIST_ECORRUPT && f.slot ? KIST_OK : rc;
+    if (rc == KIST_MISS || f.place != place)
+        return KIST_OK;
+    ring_replace(c, key_record_of(r, place), before(c, r));
+    if (r->previous == 0)
+        return core_remove(c, key, f.slot);
+    core_publish(c, f.slot, NULL, key, hash, r->previous);
+    return KIST_OK;
+}
+
+/* No commit vouches for it: what its slots led to before counts. */
+static int give_up(struct core *c, const struct batch *b, uint64_t end)
+{
+    int rc;
+
+    if (b->count == 0 || b->replaces)
+        return KIST_OK;
+    rc = each(c, NULL, b->first, end, undo);
+    /* ⚑ Before the step raises `visible` past its records: who has met one of them
+     * in a slot, and asks only then what is visible, has to look again. */
+    (void)shm_add(&c->live->change, 1); /* pairs with find_live() */
+    return rc;
+}
 
 static void batch_add(struct batch *b, const struct record *r, uint64_t place)
 {
     if (record_kind(r) == RECORD_CLEAR) /* a replace begins */
-        *b = (struct batch){ .first = place };
+        *b = (struct batch){ .first = place, .replaces = true };
+    if (b->count == 0)
+        b->first = place;
     b->count++;
     b->sum = record_chain(b->sum, r->checksum);
 }
@@ -89,11 +156,17 @@ static int again(struct core *c, struct state *s, struct batch *b, const struct 
     if (r->kind & RECORD_IN_BATCH) {
         batch_add(b, r, place);
     } else if (record_kind(r) == RECORD_COMMIT && batch_is_whole(b, r)) {
-        rc = adopt_range(c, s, b->first, place);
-    } else if (record_kind(r) == RECORD_CLEAR && is_new) {
-        rc = adopt_range(c, s, place, end);
-    } else if (record_kind(r) == RECORD_PUT || record_kind(r) == RECORD_DELETE) {
-        rc = publish_again(c, s, r, place);
+        rc = b->replaces ? adopt_range(c, s, b->first, place) : each(c, s, b->first, place, redo);
+    } else {
+        rc = give_up(c, b, place);
+        if (rc == KIST_OK && record_kind(r) == RECORD_CLEAR && is_new)
+            rc = adopt_range(c, s, place, end);
+        else if (rc == KIST_OK &&
+                 (record_kind(r) == RECORD_PUT || record_kind(r) == RECORD_DELETE)) {
+            rc = publish_again(c, r, place);
+            if (rc == KIST_OK)
+                state_replace(c, s, before(c, r), key_record_of(r, place));
+        }
     }
     if (!(r->kind & RECORD_IN_BATCH))
         *b = (struct batch){ 0 };
@@ -155,6 +228,8 @@ int repair(struct core *c)
             s.used += record_size(r);
         rc = again(c, &s, &batch, r, place, w.end);
     }
+    if (rc == KIST_END)
+        rc = give_up(c, &batch, w.end);
     if (rc < 0)
         return rc;
     if (w.end != 0) {

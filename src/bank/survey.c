@@ -197,7 +197,7 @@ static int take_commit(struct reading *rd, const struct record *r, uint64_t plac
 {
     struct range range = { .commit = place };
     struct commit_body body;
-    uint64_t sum = 0;
+    uint64_t sum = 0, count;
     size_t i = 0;
 
     if (r->value_len != sizeof body)
@@ -207,12 +207,10 @@ static int take_commit(struct reading *rd, const struct record *r, uint64_t plac
     range.end = body.count == 0 ? body.sum : place;
     while (i < rd->run_count && rd->run[i].place < body.first)
         i++;
-    if (body.count != 0 && (rd->run_count - i != body.count || rd->run[i].place != body.first))
-        return KIST_OK;
+    count = rd->run_count - i;
     for (; i < rd->run_count && body.count != 0; i++)
         sum = record_chain(sum, rd->run[i].checksum);
-    if (body.count != 0 && sum != body.sum)
-        return KIST_OK;
+    range.broken = body.count != 0 && (count != body.count || sum != body.sum);
     return list_add(&rd->v->range, &rd->v->range_count, &range, sizeof range);
 }
 
@@ -334,8 +332,16 @@ static int by_first(const void *a, const void *b)
     return p->first < q->first ? -1 : p->first > q->first;
 }
 
-/* Drop the ranges whose commit is cut off, and join those that overlap: what
- * is left is in order, for is_committed(). */
+/* ⚑ The commit was written behind the records: where it is durable they were too, and
+ * what is missing of them has been damaged since. Else they were torn. */
+static bool counts(const struct heap_survey *v, const struct range *r)
+{
+    return r->commit < v->end && r->first < r->end &&
+           (!r->broken || r->commit < v->durable || r->commit < v->how->known_tail);
+}
+
+/* Drop the ranges that do not count, and join those that overlap: what is left is in
+ * order, for is_committed(). */
 static void join_ranges(struct heap_survey *v)
 {
     size_t n = 0;
@@ -345,7 +351,7 @@ static void join_ranges(struct heap_survey *v)
     for (size_t i = 0; i < v->range_count; i++) {
         const struct range r = v->range[i];
 
-        if (r.commit >= v->end || r.first >= r.end)
+        if (!counts(v, &r))
             continue;
         if (n == 0 || r.first > v->range[n - 1].end)
             v->range[n++] = r;

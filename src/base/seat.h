@@ -26,6 +26,7 @@
 #define SEAT_RECOVERY ((UINT64_C(1) << 62) - 1)
 #define SEAT_FIRST (UINT64_C(1) << 62)
 #define SEAT_MAX ((UINT64_C(1) << 61) - 1)
+#define SEAT_NOBODY SEAT_MAX /* never taken: as one whose process has died */
 
 struct seat {
     uint64_t number; /* 0: none */
