@@ -328,7 +328,7 @@ static uint64_t shown_now(struct core *c)
 
     if (!live_state(c->live, &s) || shm_read(&c->live->cleared) > s.visible)
         return SEQUENCE_NOW;
-    atomic_store_explicit(&c->shown, s.visible, memory_order_relaxed);
+    atomic_store_explicit(&c->shown, s.visible, memory_order_release); /* core_as_of() */
     return s.visible;
 }
 
@@ -366,7 +366,8 @@ int core_as_of(struct core *c, struct found *f, uint64_t at, bool pinned, uint32
 
     if (at == SEQUENCE_NOW) {
         if (__builtin_expect(!(f->record->kind & RECORD_IN_BATCH), 1) ||
-            f->record->sequence <= atomic_load_explicit(&c->shown, memory_order_relaxed))
+            /* acquire: what shown_now() has seen, this thread has */
+            f->record->sequence <= atomic_load_explicit(&c->shown, memory_order_acquire))
             return KIST_OK;
         at = shown_now(c);
     }
@@ -410,15 +411,22 @@ static int find_live(kist_bank *h, kist_bytes key, struct core **core, struct fo
     struct index_file *fixed = h->snapshot ? snapshot_index(h->snapshot) : NULL;
     uint64_t hash = record_hash_key(&h->bank->set.record, key.data, key.len);
     struct index_room room;
+    uint64_t change;
     int rc = SEARCH_AGAIN;
 
     for (int i = 0; i < READ_TRIES; i++) {
         rc = core_enter_to_read(h, core);
         if (rc < 0)
             return rc;
+        change = shm_read((*core)->change);
         rc = find(*core, fixed, key, hash, h->verify, f, &room);
         if (rc == KIST_OK)
             rc = core_as_of(*core, f, h->at, h->snapshot != NULL, h->verify);
+        /* ⚑ What is visible was asked behind the slot: a batch that was given up in
+         * between would pass for one that counts. Pairs with give_up(). */
+        if (rc == KIST_OK && f->record->kind & RECORD_IN_BATCH &&
+            shm_peek((*core)->change) != change)
+            rc = SEARCH_AGAIN;
         if (rc != SEARCH_AGAIN &&
             (rc >= 0 || shm_read((*core)->retired) == (*core)->retired_before))
             break;
