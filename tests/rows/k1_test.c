@@ -107,6 +107,7 @@ static void second_script(struct work *w)
     (void)work_put(w, 1);
     (void)work_delete(w, 2);
     (void)work_put(w, 3 % w->o->keys);
+    (void)work_batch(w, false);
     (void)work_compact(w);
 }
 

@@ -122,11 +122,37 @@ static void write_all(const struct writer *wr, bool clear)
         witness_ack(wr->w, key, wr->w->key[key].begun);
 }
 
+/* One operation that changes some keys, by puts and deletes. */
+static void write_batch(const struct writer *wr, struct rng *rng)
+{
+    char buf[VALUE_CAP];
+    uint64_t first = rng_below(rng, WITNESS_KEYS), n = 2 + rng_below(rng, 30), key;
+    kist_batch *batch;
+
+    must_ok(kist_batch_open(&batch, wr->bank));
+    for (uint64_t i = 0; i < n; i++) {
+        bool is_delete = rng_below(rng, 4) == 0;
+
+        key = (first + i) % WITNESS_KEYS;
+        uint64_t version = witness_next(wr->w, key, is_delete);
+        must_ok(is_delete ? kist_batch_delete(batch, number(key))
+                          : kist_batch_put(batch, number(key),
+                                           (kist_bytes){ buf, value_make(buf, key, version) }));
+        witness_begin(wr->w, key, version);
+    }
+    if (worked(wr, kist_batch_commit(batch)))
+        for (key = first; key < first + n; key++)
+            witness_ack(wr->w, key % WITNESS_KEYS, wr->w->key[key % WITNESS_KEYS].begun);
+    kist_batch_close(batch);
+}
+
 static void write_some(const struct writer *wr, struct rng *rng)
 {
     uint64_t pick = rng_below(rng, 2000);
 
-    if (pick < 4)
+    if (pick >= 1950)
+        write_batch(wr, rng);
+    else if (pick < 4)
         write_all(wr, pick == 0);
     else if (pick < 8)
         (void)worked(wr, kist_compact(wr->bank, NULL, NULL));

@@ -92,6 +92,19 @@ bool replace_holds(const struct oracle *o, uint32_t version, uint32_t key)
     return mix(mix(o->seed, version), key ^ 0x7e91ace) % 3 == 0;
 }
 
+enum batch_does batch_does(const struct oracle *o, uint32_t version, uint32_t key)
+{
+    switch (mix(mix(o->seed, version), key ^ 0xba7c4) % 6) {
+    case 0:
+    case 1:
+        return BATCH_PUTS;
+    case 2:
+        return BATCH_DELETES;
+    default:
+        return BATCH_LEAVES;
+    }
+}
+
 /* ---- operations ------------------------------------------------------- */
 
 struct op *oracle_begin(struct oracle *o, enum op_kind kind, uint32_t key, uint64_t at)
@@ -100,7 +113,8 @@ struct op *oracle_begin(struct oracle *o, enum op_kind kind, uint32_t key, uint6
 
     must(o->ops < OPS_MAX && key < o->keys);
     *op = (struct op){ .kind = (uint8_t)kind, .key = key, .begin = at, .end = UINT64_MAX };
-    if (kind == OP_PUT || kind == OP_INSERT || kind == OP_PUT_IF || kind == OP_REPLACE)
+    if (kind == OP_PUT || kind == OP_INSERT || kind == OP_PUT_IF || kind == OP_REPLACE ||
+        kind == OP_BATCH)
         op->version = ++o->version;
     op->changes = true; /* what it may do; oracle_end() knows */
     atomic_thread_fence(memory_order_release);
@@ -159,6 +173,11 @@ void content_apply(const struct oracle *o, struct content *c, const struct op *o
     case OP_REPLACE:
         for (uint32_t k = 0; k < o->keys; k++)
             c->version[k] = replace_holds(o, op->version, k) ? op->version : 0;
+        break;
+    case OP_BATCH:
+        for (uint32_t k = 0; k < o->keys; k++)
+            if (batch_does(o, op->version, k) != BATCH_LEAVES)
+                c->version[k] = batch_does(o, op->version, k) == BATCH_PUTS ? op->version : 0;
         break;
     default:
         break;
@@ -229,7 +248,7 @@ int64_t oracle_match(const struct oracle *o, uint32_t from, uint32_t to, const s
         const struct op *op = &o->op[i];
         uint32_t k = op->key;
         bool single = op->kind != OP_CLEAR && op->kind != OP_REPLACE && op->kind != OP_DROP &&
-                      op->kind != OP_OPEN;
+                      op->kind != OP_OPEN && op->kind != OP_BATCH;
 
         if (off == 0)
             return i;
@@ -265,7 +284,8 @@ const char *oracle_op_text(const struct oracle *o, uint32_t index)
 {
     static const char *const names[] = {
         "open",    "put",  "insert",  "put_if", "delete", "clear",
-        "replace", "sync", "compact", "close",  "drop",   "repair"
+        "replace", "sync", "compact", "close",  "drop",   "repair",
+        "batch"
     };
     static char text[96];
 

@@ -33,6 +33,7 @@ enum op_kind {
     OP_CLOSE,
     OP_DROP,
     OP_REPAIR,
+    OP_BATCH, /* what batch_does() says of each key, all at once */
 };
 
 struct op {
@@ -85,6 +86,10 @@ uint32_t oracle_version(const struct oracle *o, uint32_t key, kist_bytes value);
 
 /* Does the content that replaced the bank at `version` hold the key? */
 bool replace_holds(const struct oracle *o, uint32_t version, uint32_t key);
+
+/* What the batch that made `version` does with the key. */
+enum batch_does { BATCH_LEAVES, BATCH_PUTS, BATCH_DELETES };
+enum batch_does batch_does(const struct oracle *o, uint32_t version, uint32_t key);
 
 /* ---- operations ------------------------------------------------------- */
 

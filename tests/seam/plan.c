@@ -121,6 +121,24 @@ static void script_compact(struct work *w)
     well(work_close(w));
 }
 
+static void script_batch(struct work *w)
+{
+    well(work_open(w));
+    for (int i = 0; i < 8; i++) {
+        plan_random_writes(w, 6);
+        well(work_batch(w, false));
+        if (i % 3 == 1)
+            well(work_batch(w, true));
+        if (i % 3 == 2)
+            well(work_sync(w));
+        if (i % 4 == 3)
+            well(work_compact(w));
+    }
+    well(work_batch(w, false)); /* one right behind the other */
+    well(work_batch(w, false));
+    plan_random_writes(w, 4);
+}
+
 /* A few writes a life. */
 static void script_reopen(struct work *w)
 {
@@ -175,6 +193,8 @@ const struct plan plans[] = {
     { "unsynced", HASH("bank", 4096, NONE), 40, 300, 6000, 15, script_unsynced, 0 },
     { "clear", HASH("bank", 8192, NONE), 30, 150, 5000, 20, script_clear, 0 },
     { "clear always", HASH("bank", 4096, ALWAYS), 20, 100, 0, 0, script_clear, 0 },
+    { "batch", HASH("bank", 4096, NONE), 40, 250, 5000, 20, script_batch, 0 },
+    { "batch always", HASH("bank", 8192, ALWAYS), 24, 150, 0, 0, script_batch, 0 },
     { "compact", HASH("bank", 4096, NONE), 30, 250, 5000, 20, script_compact, 0 },
     { "compact always", HASH("bank", 4096, ALWAYS), 20, 250, 0, 0, script_compact, 0 },
     { "reopen", HASH("bank", 4096, NONE), 16, 120, 0, 0, script_reopen, 0 },

@@ -179,6 +179,42 @@ int work_replace(struct work *w)
     return end(w, op, kist_replace(w->bank, feed_next, &feed));
 }
 
+/* All of the batch; each key it puts was put, or deleted, before. */
+static int fill_batch(struct work *w, kist_batch *batch, const struct op *op)
+{
+    struct op each = *op;
+    int rc = KIST_OK;
+
+    for (each.key = 0; each.key < w->o->keys && rc == KIST_OK; each.key++) {
+        enum batch_does does = batch_does(w->o, op->version, each.key);
+
+        if (does != BATCH_LEAVES && each.key % 3 == 0)
+            rc = kist_batch_delete(batch, key_of(w, each.key));
+        if (does != BATCH_LEAVES && rc == KIST_OK)
+            rc = kist_batch_put(batch, key_of(w, each.key), value_of(w, &each));
+        if (does == BATCH_DELETES && rc == KIST_OK)
+            rc = kist_batch_delete(batch, key_of(w, each.key));
+    }
+    return rc;
+}
+
+int work_batch(struct work *w, bool refused)
+{
+    struct op *op = begin(w, OP_BATCH, 0);
+    kist_batch *batch;
+    int rc = kist_batch_open(&batch, w->bank);
+
+    op->changes = !refused;
+    if (rc == KIST_OK)
+        rc = fill_batch(w, batch, op);
+    if (rc == KIST_OK && refused)
+        rc = kist_batch_expect(batch, key_of(w, 1), UINT64_MAX);
+    if (rc == KIST_OK)
+        rc = kist_batch_commit(batch);
+    kist_batch_close(batch);
+    return end(w, op, rc);
+}
+
 int work_sync(struct work *w)
 {
     struct op *op = begin(w, OP_SYNC, 0);

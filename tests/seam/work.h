@@ -35,6 +35,7 @@ int work_put_if(struct work *w, uint32_t key, bool wrong_sequence);
 int work_delete(struct work *w, uint32_t key);
 int work_clear(struct work *w);
 int work_replace(struct work *w);
+int work_batch(struct work *w, bool refused); /* refused: an expectation of it fails */
 int work_sync(struct work *w);
 int work_compact(struct work *w);
 int work_drop(struct work *w); /* closes the bank first */
