@@ -25,6 +25,7 @@ struct kist_iter {
     kist_cursor *walk; /* of an ordered bank, or a snapshot: what does all of it; else NULL */
     struct hash_cursor cursor;
     uint64_t generation;
+    uint64_t change; /* when the block was copied */
     size_t n, at, cap;
     uint64_t *slots;
     struct slot_met *met;
@@ -133,6 +134,7 @@ static int load_once(kist_iter *it, struct core *c, bool last)
             return 1;
         it->cursor = next;
         it->generation = ix->generation;
+        it->change = change;
         return KIST_OK;
     }
     if (n > it->cap) {
@@ -164,17 +166,31 @@ static int load(kist_iter *it)
     return rc;
 }
 
-/* The content was replaced since the block was copied: what of it has the key
- * that `old` had? */
+/* What the key has now. */
+static int find_now(kist_iter *it, struct core *c, kist_bytes key, struct found *f)
+{
+    uint64_t hash = record_hash_key(&c->bank->set.record, key.data, key.len), change;
+    int rc = SEARCH_AGAIN;
+
+    for (int i = 0; i < READ_TRIES && rc == SEARCH_AGAIN; i++) {
+        change = shm_read(c->change);
+        rc = core_find(c, key, hash, it->handle->verify, f);
+        if (rc == KIST_OK)
+            rc = core_as_of(c, f, SEQUENCE_NOW, false, it->handle->verify);
+        if (rc == KIST_OK && f->record->kind & RECORD_IN_BATCH && shm_peek(c->change) != change)
+            rc = SEARCH_AGAIN; /* see find_live() */
+    }
+    return rc;
+}
+
+/* The content was replaced since the block was copied, or a batch given up: what has
+ * the key that `old` had? */
 static int look_again(kist_iter *it, struct core *c, const struct record *old, kist_entry *out)
 {
     kist_bytes key = { record_key(old), old->key_len }, value;
     struct found f;
-    int rc = core_find(c, key, record_hash_key(&c->bank->set.record, key.data, key.len),
-                       it->handle->verify, &f);
+    int rc = find_now(it, c, key, &f);
 
-    if (rc == KIST_OK)
-        rc = core_as_of(c, &f, SEQUENCE_NOW, false, it->handle->verify);
     if (rc == SEARCH_AGAIN)
         rc = bank_index_damaged(c->bank);
     if (rc != KIST_OK || record_kind(f.record) != RECORD_PUT)
@@ -212,7 +228,9 @@ static int look(kist_iter *it, struct core *c, const struct slot_met *m, kist_en
     }
     f.place = place_make(m->segment->n, m->offset);
     rc = core_as_of(c, &f, SEQUENCE_NOW, false, it->handle->verify);
-    if (rc == SEARCH_AGAIN) /* it was in a batch, and is visible by now */
+    if (f.record->kind & RECORD_IN_BATCH && shm_read(c->change) != it->change)
+        rc = SEARCH_AGAIN;
+    if (rc == SEARCH_AGAIN) /* it was in a batch, and is visible by now, or was given up */
         return look_again(it, c, f.record, out);
     if (rc < 0)
         return rc;

@@ -527,3 +527,54 @@ TEST(a_reader_that_met_a_batch_before_it_was_given_up_looks_again)
     must_ok(kist_store_close(store));
     fixture_close(&f);
 }
+
+/* A walk copies slots while a batch is under way, and looks where they lead to when it
+ * was given up. */
+static kist_iter *walk;
+static kist_entry walked;
+
+static int64_t pwrite_when_walked(int fd, const void *buf, size_t len, uint64_t off)
+{
+    if (writes_left != 0)
+        return pwrite_some(fd, buf, len, off);
+    must_ok(kist_iter_next(walk, &walked));
+    return -ENOSPC;
+}
+
+static void must_be_before(const kist_entry *e)
+{
+    must(e->value.len == 6 && memcmp(e->value.data, "before", 6) == 0);
+}
+
+TEST(a_walk_that_met_a_batch_before_it_was_given_up_looks_again)
+{
+    for (uint32_t index = KIST_INDEX_HASH; index <= KIST_INDEX_ORDERED; index++) {
+        kist_bank_options opt = { .size = sizeof opt, .index = index,
+                                  .durability = KIST_DURABILITY_ALWAYS };
+        struct fixture f = fixture_open_with(&opt);
+        kist_batch *batch;
+        int met = 1;
+
+        for (uint64_t key = 0; key < 8; key++)
+            must_ok(kist_put(f.bank, number(key), text("before")));
+        must_ok(kist_batch_open(&batch, f.bank));
+        for (uint64_t key = 0; key < 10; key++)
+            must_ok(kist_batch_put(batch, number(key), text("given up")));
+        must_ok(kist_iter_open(&walk, f.bank));
+        os_seam.pwrite = pwrite_when_walked;
+        writes_left = 10; /* but not the commit record */
+        must_rc(kist_batch_commit(batch), KIST_EFULL);
+        writes_left = -1;
+        os_seam.pwrite = os_real_pwrite;
+        must_be_before(&walked);
+        put_text(f.bank, "other", "before");
+        while (kist_iter_next(walk, &walked) == KIST_OK) {
+            must_be_before(&walked);
+            met++;
+        }
+        must(met >= 8 && met <= 9);
+        kist_iter_close(walk);
+        kist_batch_close(batch);
+        fixture_close(&f);
+    }
+}
