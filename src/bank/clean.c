@@ -26,7 +26,7 @@
  * speak of nothing any more. In one that is not the oldest they are kept, by
  * being copied too.
  */
-#include "bank/core.h"
+#include "bank/clean.h"
 
 #include "base/err.h"
 
@@ -34,25 +34,6 @@
 #include <string.h>
 
 enum { GROUP_BYTES = 1 << 20, GROUP_RECORDS = 4096 };
-
-struct cleaning {
-    kist_bank *handle;
-    uint64_t n;       /* the segment being emptied */
-    uint64_t at;      /* how far it is */
-    bool is_oldest;
-    bool giving_up;   /* the second time through: tombstones */
-    bool keeps_all;   /* the second time through, damaged: all is moved */
-    uint64_t kept;    /* tombstones met the first time */
-    bool damaged;     /* not all of it can be read */
-    bool gone;        /* its file was unlinked */
-    bool waits;       /* it will be */
-    uint64_t horizon; /* tombstones above it are not given up */
-    uint64_t hashed;  /* see struct scan */
-    uint64_t moved;   /* bytes, in all */
-    uint64_t vouched; /* batches below this place need no more looking for */
-    uint64_t incarnation; /* whose index leads nowhere into it; 0: none yet */
-    bool was_rebuilt;     /* that index is gone: nothing is known of it */
-};
 
 /* ---- unlinking -------------------------------------------------------- */
 
@@ -114,8 +95,7 @@ static int unlink_range(struct core *c, struct state *s, uint64_t from, uint64_t
                : rc;
 }
 
-/* Does segment N say where one that is still there was cut off? */
-static bool is_needed(struct core *c, uint64_t n)
+bool clean_is_needed(struct core *c, uint64_t n)
 {
     struct segment *s;
 
@@ -123,14 +103,13 @@ static bool is_needed(struct core *c, uint64_t n)
            ring_entry(c, s->header.predecessor) != NULL;
 }
 
-/* Unlink what waited for snapshots that are gone. Holding the lock. */
-static int unlink_waiting(struct core *c, struct state *s, uint64_t horizon)
+int clean_waiting(struct core *c, struct state *s, uint64_t horizon)
 {
     int rc = KIST_OK;
 
     for (uint64_t n = waiting_next(c, 0, horizon); rc == KIST_OK && n != 0;
          n = waiting_next(c, n, horizon))
-        if (!is_needed(c, n))
+        if (!clean_is_needed(c, n))
             rc = unlink_range(c, s, n, n + 1);
     return rc;
 }
@@ -151,7 +130,7 @@ static int give_up_range(struct core *c, struct state *s, uint64_t from, uint64_
             waiting_add(c, n, s->visible);
     }
     rc = rc == KIST_END ? KIST_OK : err_system(rc);
-    return rc == KIST_OK ? unlink_waiting(c, s, horizon) : rc;
+    return rc == KIST_OK ? clean_waiting(c, s, horizon) : rc;
 }
 
 int clean_below(kist_bank *h, uint64_t n)
@@ -312,8 +291,8 @@ static int is_dead(struct core *c, uint64_t place, const struct record *r,
                     c->bank->name);
 }
 
-static int move_one(struct writer *w, struct cleaning *cl, struct state *s,
-                    const struct record *r, uint64_t place)
+int clean_move(struct writer *w, struct cleaning *cl, struct state *s,
+               const struct record *r, uint64_t place)
 {
     bool durable = w->handle->durability == KIST_DURABILITY_ALWAYS;
     kist_bytes key = { record_key(r), r->key_len };
@@ -347,7 +326,7 @@ static int move_one(struct writer *w, struct cleaning *cl, struct state *s,
             return KIST_OK;
         }
     }
-    rc = append_room(w->core, s, what.size, APPEND_LAST);
+    rc = append_room(w->core, s, what.size, cl->arranges ? APPEND_PUT : APPEND_LAST);
     if (rc == KIST_OK)
         rc = append_moved(w->core, s, r, place, durable, &to);
     if (rc < 0)
@@ -359,8 +338,7 @@ static int move_one(struct writer *w, struct cleaning *cl, struct state *s,
     return KIST_OK;
 }
 
-/* Where a recovery cut segment N off, or 0. The next one that exists says so. */
-static uint64_t cut_of(struct core *c, uint64_t n)
+uint64_t clean_cut_of(struct core *c, uint64_t n)
 {
     uint64_t newest = core_newest(c);
     struct segment *s;
@@ -425,7 +403,7 @@ static int move_group(struct cleaning *cl)
         shm_publish(&w.core->live->emptying, cl->n);
     }
     scan.segment = seg;
-    scan.until = cut_of(w.core, cl->n); /* what lies behind is void (S4) */
+    scan.until = clean_cut_of(w.core, cl->n); /* what lies behind is void (S4) */
     scan.bank = &w.core->bank->set.record;
     for (int i = 0; rc == KIST_OK && i < GROUP_RECORDS && bytes < GROUP_BYTES; i++) {
         scan_next(&scan, &step);
@@ -436,7 +414,7 @@ static int move_group(struct cleaning *cl)
         }
         if (step.found != SCAN_RECORD)
             break;
-        rc = move_one(&w, cl, &next, step.record, place_make(cl->n, step.offset));
+        rc = clean_move(&w, cl, &next, step.record, place_make(cl->n, step.offset));
         bytes += step.len < GROUP_BYTES / 64 ? step.len : cl->moved - before;
         if (rc == KIST_OK)
             cl->at = scan.at;
@@ -560,7 +538,7 @@ static int clean_damaged(struct cleaning *cl)
     return KIST_OK;
 }
 
-static int clean_segment(struct cleaning *cl)
+int clean_segment(struct cleaning *cl)
 {
     int rc = move_all(cl);
 
@@ -571,129 +549,4 @@ static int clean_segment(struct cleaning *cl)
         rc = move_all(cl);
     }
     return rc < 0 ? rc : cl->gone ? KIST_OK : finish(cl);
-}
-
-/* ---- compact ---------------------------------------------------------- */
-
-struct plan {
-    uint64_t first, last; /* segments to look at */
-    uint64_t bytes;       /* to be read, for progress */
-    bool all;             /* there are tombstones: everything before them too */
-};
-
-static bool wants_cleaning(struct core *c, uint64_t n, bool all)
-{
-    struct live_segment *e = ring_entry(c, n);
-
-    return e && (all || shm_peek(&e->used) != shm_peek(&e->live));
-}
-
-static bool is_full(int rc)
-{
-    return rc == KIST_EFULL || rc == KIST_EQUOTA || rc == KIST_EFILESIZE;
-}
-
-/* Seal the active segment if it has dead records, so that it is cleaned too. */
-static int make_plan(kist_bank *h, struct plan *p)
-{
-    struct state next;
-    struct writer w;
-    uint64_t n, horizon;
-    int rc = write_begin(&w, h, 0);
-
-    if (rc < 0)
-        return rc;
-    rc = pins_horizon(w.core, &w.state, &horizon);
-    if (rc == KIST_OK)
-        rc = unlink_waiting(w.core, &w.state, horizon);
-    next = w.state;
-    p->all = next.deleted > 0;
-    p->first = shm_peek(&w.core->live->oldest);
-    n = place_n(next.tail);
-    p->last = n - 1;
-    if (rc == KIST_OK && (next.used != next.live || p->all) && wants_cleaning(w.core, n, p->all) &&
-        place_offset(next.tail) > SEGMENT_FIRST_RECORD) {
-        rc = append_seal(w.core, &next);
-        if (is_full(rc)) { /* then without it */
-            rc = KIST_OK;
-        } else if (rc == KIST_OK) {
-            core_step(w.core, &next);
-            p->last = n;
-        }
-    }
-    p->bytes = next.used;
-    write_end(&w);
-    return rc;
-}
-
-/* The next segment from *n on that exists. KIST_MISS: it stays as it is. */
-static int look_at(kist_bank *h, const struct plan *plan, uint64_t *n, uint64_t *bytes)
-{
-    struct live_segment *e;
-    struct writer w;
-    int rc = write_begin(&w, h, 0);
-
-    if (rc < 0)
-        return rc;
-    rc = bank_next_segment(h->bank, n, plan->last);
-    if (rc == KIST_OK) {
-        e = ring_entry(w.core, *n);
-        *bytes = e ? shm_peek(&e->used) : 0;
-        if (!e || (!wants_cleaning(w.core, *n, plan->all) && cut_of(w.core, *n) == 0) ||
-            is_needed(w.core, *n) || waiting_has(w.core, *n))
-            rc = KIST_MISS;
-    }
-    write_end(&w);
-    return rc < 0 ? err_os(rc, h->bank->name, NULL, "list the segments") : rc;
-}
-
-/* Once over all segments. *full: one found no room to move to; *any: another
- * gave some back. */
-static int compact_once(kist_bank *h, const struct plan *plan, uint64_t *done, int *full, bool *any,
-                        kist_progress progress, void *arg)
-{
-    uint64_t bytes = 0;
-    int rc = KIST_OK;
-
-    for (uint64_t n = plan->first; rc == KIST_OK; n++) {
-        struct cleaning cl = { .handle = h };
-
-        rc = look_at(h, plan, &n, &bytes);
-        if (rc == KIST_MISS) {
-            rc = KIST_OK;
-            continue;
-        }
-        if (rc == KIST_END)
-            return KIST_OK;
-        cl.n = n;
-        if (rc == KIST_OK)
-            rc = clean_segment(&cl);
-        if (is_full(rc)) {
-            *full = rc;
-            rc = KIST_OK;
-            continue;
-        }
-        *any |= cl.gone; /* ⚑ a damaged one that stays would be "cleaned" for ever */
-        *done += bytes;
-        if (rc == KIST_OK && progress)
-            rc = progress(*done < plan->bytes ? *done : plan->bytes, plan->bytes, arg);
-    }
-    return rc;
-}
-
-int kist_compact(kist_bank *h, kist_progress progress, void *arg)
-{
-    struct plan plan = { 0 };
-    uint64_t done = 0;
-    int full, rc = make_plan(h, &plan);
-    bool any = true;
-
-    for (full = KIST_OK; rc == KIST_OK && any;) {
-        any = false;
-        full = KIST_OK;
-        rc = compact_once(h, &plan, &done, &full, &any, progress, arg);
-        if (full == KIST_OK) /* on a full disk: again, with what came back */
-            break;
-    }
-    return rc == KIST_OK && !any ? full : rc;
 }

@@ -128,7 +128,8 @@ struct live {
     uint64_t spare9[6];
 
     struct live_waiting waiting[LIVE_WAITING]; /* 960 */
-    uint64_t spare10;
+    shm_word arranged; /* 2040: 1 + the sequence up to which an ordered bank's records were
+                          put in the order of keys, and none came since; a hint */
     struct live_segment ring[1 << LIVE_RING_LG]; /* 2048: N at N mod 64 */
 };
 
@@ -146,6 +147,7 @@ LIVE_AT(recovery, 768);
 LIVE_AT(seats, 832);
 LIVE_AT(clean, 896);
 LIVE_AT(waiting, 960);
+LIVE_AT(arranged, 2040);
 LIVE_AT(ring, 2048);
 #undef LIVE_AT
 static_assert(sizeof(struct live) == LIVE_BYTES, "on-disk: live");
