@@ -665,7 +665,8 @@ KIST_API KIST_NODISCARD int kist_cursor_open(kist_cursor **out, kist_bank *bank,
  *
  * Returns    KIST_OK, KIST_END
  *            KIST_ECORRUPT  this entry is damaged; the next call goes on behind
- *            KIST_EGONE     the bank was dropped
+ *            KIST_EGONE     the bank was dropped; told when more entries have to
+ *                           be read: some hundreds are read ahead
  *            KIST_ECLOSED, KIST_EFORK, KIST_ENOMEM, KIST_ELOST, -errno
  */
 KIST_API KIST_NODISCARD int kist_cursor_next(kist_cursor *cursor, kist_entry *entry);

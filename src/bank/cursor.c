@@ -271,8 +271,8 @@ static int refuse_limited(const kist_cursor *cur)
                     cur->handle->bank->name);
 }
 
-/* May the cursor be used, and has it entries left to hand out? */
-static int check(kist_cursor *cur)
+/* The bank as it is now; a weak cursor's group may be of another content. */
+static __attribute__((noinline)) int check_bank(kist_cursor *cur)
 {
     struct core *c;
     int rc = kist_read_begin();
@@ -283,9 +283,23 @@ static int check(kist_cursor *cur)
     if (rc == KIST_OK && cur->weak && shm_read(&c->live->generation) != cur->generation)
         cur->stale = true; /* cleared or replaced: what is left of the group is gone */
     kist_read_end();
-    if (rc == KIST_OK && cur->limit > 0 && cur->handed >= cur->limit)
-        return KIST_END;
     return rc;
+}
+
+/* May the cursor be used, and has it entries left to hand out? That its bank was dropped
+ * is no matter for a group that is there. */
+static inline int check(kist_cursor *cur)
+{
+    const struct bank *b = cur->handle->bank;
+
+    if (__builtin_expect(cur->weak || !*b->env->forked ||
+                             atomic_load_explicit(&b->closed, memory_order_relaxed), 0)) {
+        int rc = check_bank(cur);
+
+        if (rc < 0)
+            return rc;
+    }
+    return cur->limit > 0 && cur->handed >= cur->limit ? KIST_END : KIST_OK;
 }
 
 static int hand_out(kist_cursor *cur, size_t at, kist_entry *entry)

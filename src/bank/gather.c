@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum {
-    LAG = 32, /* entries that are on their way while one is looked at */
+    LAG = 16, /* entries that are on their way while one is looked at */
     RECENT = 64,
     TRIES = 20,
 };
@@ -126,11 +126,18 @@ static int look_at(struct gathering *ga, uint64_t loc, struct met *out)
 
 /* ---- in the order of keys --------------------------------------------- */
 
-static int key_order(const struct record *r, kist_bytes key)
+static inline int key_order(const struct record *r, kist_bytes key)
 {
     size_t len = r->key_len < key.len ? r->key_len : key.len;
-    int c = len ? memcmp(record_key(r), key.data, len) : 0;
+    int c;
 
+    if (len >= 8) { /* mostly these tell */
+        uint64_t a = __builtin_bswap64(load8(record_key(r))), b = __builtin_bswap64(load8(key.data));
+
+        if (a != b)
+            return a < b ? -1 : 1;
+    }
+    c = len ? memcmp(record_key(r), key.data, len) : 0;
     return c != 0 ? c : r->key_len < key.len ? -1 : r->key_len > key.len;
 }
 
@@ -303,7 +310,9 @@ int gather_keys(const struct source *src, const struct key_range *range,
 
     if (rc < 0)
         return rc;
-    rc = 2;
+    rc = room_for(&made.met, &made.room, want + 2 * LAG, sizeof *made.met);
+    if (rc == KIST_OK)
+        rc = 2;
     for (int i = 0; i < TRIES && rc == 2; i++) {
         rc = core_enter_to_read(src->handle, &c);
         if (rc == KIST_OK) {
