@@ -4,7 +4,6 @@
  */
 #include "driver.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -13,19 +12,6 @@
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-
-/* In the order of the report's columns. */
-static const struct bench_engine *const engines[] = {
-    &bench_limit, &bench_pwrite, &bench_kist,
-#ifdef HAVE_TKRZW
-    &bench_tkrzw,
-#endif
-#ifdef HAVE_LMDB
-    &bench_lmdb,
-#endif
-};
-enum { ENGINES = sizeof engines / sizeof *engines };
-static_assert((int)ENGINES <= COLUMNS_MAX, "a column for each");
 
 static void note_absent(void)
 {
@@ -59,22 +45,23 @@ static bool stop(void)
 /* ---- options ---------------------------------------------------------- */
 
 struct options {
+    const struct bench_set *set;
     uint64_t entries;
     int rounds;
     const char *rows, *without, *dir;
     bool json, huge_pages, cpu_time, strict;
 };
 
-static int usage(FILE *to)
+static int usage(FILE *to, const struct bench_set *set)
 {
     fputs("usage: kist-bench [options]\n"
           "  -n, --entries N     records (1,000,000)\n"
           "  -r, --rounds N      rounds of each row, 1 to 99 (5)\n"
           "      --rows A,B,...  these rows only:\n",
           to);
-    for (int i = 0; i < bench_row_count; i++)
-        fprintf(to, "%s%s%s", i % 8 ? " " : "                        ", bench_rows[i].id,
-                i % 8 == 7 || i + 1 == bench_row_count ? "\n" : "");
+    for (int i = 0; i < set->row_count; i++)
+        fprintf(to, "%s%s%s", i % 8 ? " " : "                        ", set->rows[i].id,
+                i % 8 == 7 || i + 1 == set->row_count ? "\n" : "");
     fputs("      --without A,... leave out these engines\n"
           "      --dir DIR       work in a new folder below DIR ($TMPDIR, or /var/tmp); it is\n"
           "                      removed at the end\n"
@@ -118,12 +105,12 @@ static int words(const char *list)
     return n;
 }
 
-static int choose_rows(const char *list)
+static int choose_rows(const struct bench_set *set, const char *list)
 {
     int found = 0;
 
-    for (int i = 0; i < bench_row_count; i++)
-        found += bench_rows[i].wanted = !list || listed(list, bench_rows[i].id);
+    for (int i = 0; i < set->row_count; i++)
+        found += set->rows[i].wanted = !list || listed(list, set->rows[i].id);
     return !list || found == words(list) ? 0 : bench_fail("bench", list, "no such row");
 }
 
@@ -178,14 +165,14 @@ static int options_read(struct options *o, int argc, char **argv)
             o->strict = true;
             break;
         case HELP:
-            exit(usage(stdout));
+            exit(usage(stdout, o->set));
         default:
-            exit(usage(stderr));
+            exit(usage(stderr, o->set));
         }
     }
     if (optind < argc)
-        exit(usage(stderr));
-    return choose_rows(o->rows);
+        exit(usage(stderr, o->set));
+    return choose_rows(o->set, o->rows);
 }
 
 /* ---- where it runs ---------------------------------------------------- */
@@ -235,13 +222,13 @@ static int run(const struct options *o, struct bench *b, const char *dir)
 
 static int columns_init(struct bench *b, const struct options *o, const char *dir)
 {
-    for (int i = 0; i < ENGINES; i++) {
+    for (int i = 0; i < o->set->engine_count; i++) {
+        const struct bench_engine *e = o->set->engines[i];
         struct column *c = &b->column[b->columns];
-        if (o->without && listed(o->without, engines[i]->name))
+        if (o->without && listed(o->without, e->name))
             continue;
-        *c = (struct column){ .engine = engines[i] };
-        if ((size_t)snprintf(c->dir, sizeof c->dir, "%s/%s", dir, engines[i]->name) >=
-            sizeof c->dir)
+        *c = (struct column){ .engine = e };
+        if ((size_t)snprintf(c->dir, sizeof c->dir, "%s/%s", dir, e->name) >= sizeof c->dir)
             return bench_fail("bench", dir, strerror(ENAMETOOLONG));
         if (mkdir(c->dir, 0700) < 0)
             return bench_fail("bench", c->dir, strerror(errno));
@@ -254,13 +241,15 @@ int main(int argc, char **argv)
 {
     static struct bench b;
     const char *tmp = getenv("TMPDIR");
-    struct options o = { .entries = 1000000, .rounds = 5, .dir = tmp ? tmp : "/var/tmp" };
+    struct options o = { .set = &bench_set_hash, .entries = 1000000, .rounds = 5, .dir = tmp ? tmp : "/var/tmp" };
     struct sigaction act = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     char dir[PATH_BYTES];
     int rc;
 
     if (options_read(&o, argc, argv) < 0)
         return 2;
+    b.set = o.set;
+    b.entries = o.entries;
     b.rounds = o.rounds;
     b.huge_pages = o.huge_pages;
     b.cpu_time = o.cpu_time;
@@ -277,12 +266,12 @@ int main(int argc, char **argv)
     (void)sigaction(SIGTERM, &act, NULL);
     rc = columns_init(&b, &o, dir);
     if (rc == 0)
-        rc = data_init(&b.data, o.entries);
+        rc = b.set->init(&b);
     if (rc == 0)
         rc = run(&o, &b, dir);
     if (files_remove(dir) < 0)
         rc = -1;
-    data_free(&b.data);
+    b.set->free(&b);
     if (rc < 0)
         return 2;
     return o.strict && report_missed(&b) ? 1 : 0;

@@ -1,7 +1,9 @@
 /*
  * driver - the parts of the benchmark's driver: bench.c reads the options and
- * leads through the run, data.c makes keys and values, rows.c measures,
- * report.c compares and prints, files.c looks after the folder.
+ * leads through the run, run.c goes through rows and rounds, rows.c has what is
+ * measured of hash banks and ordered.c of ordered ones, data.c and keys.c make
+ * keys and values for them, report.c compares and prints, files.c looks after
+ * the folder.
  */
 #ifndef KIST_BENCH_DRIVER_H
 #define KIST_BENCH_DRIVER_H
@@ -47,7 +49,7 @@ static inline const void *value_of(const struct values *v, const bench_key *key)
 /* The sum of the first bytes of all values at this version. */
 uint64_t values_sum(const struct data *d, unsigned version);
 
-/* ---- rows (rows.c) ---------------------------------------------------- */
+/* ---- running (run.c) -------------------------------------------------- */
 
 struct column {
     const struct bench_engine *engine;
@@ -65,8 +67,11 @@ struct result {
     double median;
 };
 
+struct bench_set;
 struct bench {
-    struct data data;
+    const struct bench_set *set;
+    uint64_t entries;
+    struct data data; /* for hash banks */
     struct values values;
     struct column column[COLUMNS_MAX];
     int columns;
@@ -74,6 +79,15 @@ struct bench {
     bool huge_pages;
     bool cpu_time; /* gets and overwrites by the thread's clock of CPU time */
     bool progress; /* say on stderr what is being done */
+};
+
+enum row_flag {
+    WARM = 1,     /* read everything once before the first round */
+    UNOPENED = 2, /* the turn opens the store itself */
+    ONCE = 4,     /* one round is enough */
+    SLICED = 8,   /* a round is many short turns in alternation: what the disk
+                     is busy with otherwise then meets all alike */
+    WRITES = 16,  /* memory that the page cache is to take is touched before */
 };
 
 struct row {
@@ -87,14 +101,59 @@ struct row {
     struct result result[COLUMNS_MAX];
 };
 
-extern struct row bench_rows[];
-extern const int bench_row_count;
+/*
+ * What is to be compared. "At most" is row/engine divided by over_row/over;
+ * "times faster" is the inverse; without `over` the figure itself is meant,
+ * in the row's unit. `goal` is what the present version has to reach, `aim`
+ * what the design does; 0: none.
+ */
+enum sense { AT_MOST, AT_LEAST };
+struct comparison {
+    const char *text;
+    const char *row, *engine;
+    const char *over_row, *over;
+    enum sense sense;
+    double goal, aim;
+};
+
+/* What is measured in one run. */
+struct bench_set {
+    const struct bench_engine *const *engines; /* in the order of the columns */
+    int engine_count;
+    struct row *rows;
+    int row_count;
+    const struct comparison *comparisons;
+    int comparison_count;
+
+    int (*init)(struct bench *b); /* make the keys */
+    void (*free)(struct bench *b);
+    void (*shuffle)(struct bench *b, const struct row *r); /* before each round */
+    /* Before a row: have in the column's store what the row needs; read it all. */
+    int (*prepare)(struct bench *b, const struct row *r, struct column *c);
+    int (*warm)(struct bench *b, const struct row *r, struct column *c);
+};
+
+extern const struct bench_set bench_set_hash;
 
 int rows_run(struct bench *b);
 /* Is the engine of this column one of the row's? */
 bool row_has(const struct row *r, const struct column *c);
 /* Asked now and then: was the run interrupted? */
 extern bool (*rows_stop)(void);
+
+/* For turns. */
+double now_ns(void);
+double work_ns(const struct bench *b); /* for what waits for no disk */
+double median(const double *values, int n);
+
+int column_open(struct bench *b, struct column *c, enum bench_mode mode);
+int column_close(struct column *c);
+/* Close it if its records outlive that. */
+int column_rest(struct column *c);
+/* Close it, and remove its files. */
+int column_empty(struct column *c);
+int column_read_begin(struct column *c);
+void column_read_end(struct column *c);
 
 /* ---- report (report.c) ------------------------------------------------ */
 

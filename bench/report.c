@@ -3,54 +3,15 @@
 
 #include <string.h>
 
-/*
- * What is to be compared. "At most" is row/engine divided by over_row/over;
- * "times faster" is the inverse; without `over` the figure itself is meant,
- * in the row's unit. `goal` is what the present version has to reach, `aim`
- * what the design does; 0: none.
- */
-enum sense { AT_MOST, AT_LEAST };
-struct comparison {
-    const char *text;
-    const char *row, *engine;
-    const char *over_row, *over;
-    enum sense sense;
-    double goal, aim;
-};
-
-/* clang-format off */
-static const struct comparison comparisons[] = {
-    { "get: time / the limit's",       "get", "kist", "get", "limit", AT_MOST, 1.4, 1.25 },
-    { "get: times faster than LMDB",   "get", "lmdb", "get", "kist", AT_LEAST, 6, 8 },
-    { "get: times faster than tkrzw",  "get", "tkrzw", "get", "kist", AT_LEAST, 0, 0 },
-    { "16 at once: times faster than single", "get", "kist", "get-16", "kist", AT_LEAST, 0, 1.6 },
-    { "16 at once: time / the limit's", "get-16", "kist", "get-16", "limit", AT_MOST, 0, 0 },
-    { "miss: time / the limit's",      "miss", "kist", "miss", "limit", AT_MOST, 0, 1.25 },
-    { "miss: times faster than LMDB",  "miss", "lmdb", "miss", "kist", AT_LEAST, 0, 0 },
-    { "overwrite: time / the limit's", "overwrite", "kist", "overwrite", "limit", AT_MOST, 0, 2.5 },
-    { "overwrite: times faster than tkrzw", "overwrite", "tkrzw", "overwrite", "kist", AT_LEAST, 3, 3.5 },
-    { "overwrite: times faster than LMDB", "overwrite", "lmdb", "overwrite", "kist", AT_LEAST, 10, 15 },
-    { "load: times faster than tkrzw", "load", "tkrzw", "load", "kist", AT_LEAST, 0, 3 },
-    { "load: times faster than LMDB",  "load", "lmdb", "load", "kist", AT_LEAST, 0, 9 },
-    { "durable put: speed / pwrite + fdatasync", "durable", "pwrite", "durable", "kist", AT_LEAST, 0.8, 0.9 },
-    { "open, first get: time / tkrzw's", "open", "kist", "open", "tkrzw", AT_MOST, 3, 0 },
-    { "open, first get: us",           "open", "kist", NULL, NULL, AT_MOST, 0, 100 },
-    { "bytes on disk / LMDB's",        "disk", "kist", "disk", "lmdb", AT_MOST, 1, 0 },
-    { "  without what is reserved",    "disk-used", "kist", "disk", "lmdb", AT_MOST, 1, 0 },
-    { "  without it / payload",        "disk-used", "kist", NULL, NULL, AT_MOST, 0, 1.5 },
-};
-/* clang-format on */
-enum { COMPARISONS = sizeof comparisons / sizeof *comparisons };
-
 /* 0: not measured. */
 static double figure(const struct bench *b, const char *row, const char *engine)
 {
-    for (int r = 0; r < bench_row_count; r++) {
-        if (strcmp(bench_rows[r].id, row) != 0)
+    for (int r = 0; r < b->set->row_count; r++) {
+        if (strcmp(b->set->rows[r].id, row) != 0)
             continue;
         for (int i = 0; i < b->columns; i++) {
             if (strcmp(b->column[i].engine->name, engine) == 0)
-                return bench_rows[r].result[i].median / bench_rows[r].scale;
+                return b->set->rows[r].result[i].median / b->set->rows[r].scale;
         }
     }
     return 0;
@@ -73,8 +34,8 @@ int report_missed(const struct bench *b)
 {
     int missed = 0;
 
-    for (int i = 0; i < COMPARISONS; i++) {
-        const struct comparison *c = &comparisons[i];
+    for (int i = 0; i < b->set->comparison_count; i++) {
+        const struct comparison *c = &b->set->comparisons[i];
         double is = ratio(b, c);
         missed += is > 0 && c->goal > 0 && !reached(c, is, c->goal);
     }
@@ -95,7 +56,7 @@ static bool measured(const struct bench *b, const struct row *r)
 static void print_head(FILE *to, const struct bench *b, const struct report_head *h)
 {
     fprintf(to, "%llu records of %d-byte keys and %d-byte values, medians of %d rounds\n",
-            (unsigned long long)b->data.entries, BENCH_KEY_BYTES, BENCH_VALUE_BYTES, b->rounds);
+            (unsigned long long)b->entries, BENCH_KEY_BYTES, BENCH_VALUE_BYTES, b->rounds);
     fprintf(to, "%s; %s; %s in %s\n", h->processor, h->kernel, h->file_system, h->dir);
     if (h->load_before > 0.5 || h->load_after > 1.5)
         fprintf(to, "load average %.1f before and %.1f after: others were at work, expect noise\n",
@@ -115,8 +76,8 @@ static void print_results(FILE *to, const struct bench *b)
     for (int i = 0; i < b->columns; i++)
         fprintf(to, "%10s", b->column[i].engine->name);
     fputc('\n', to);
-    for (int r = 0; r < bench_row_count; r++) {
-        const struct row *row = &bench_rows[r];
+    for (int r = 0; r < b->set->row_count; r++) {
+        const struct row *row = &b->set->rows[r];
         if (!measured(b, row))
             continue;
         fprintf(to, "%-37s%3s", row->text, row->unit);
@@ -143,8 +104,8 @@ static void print_asked(FILE *to, const struct comparison *c, double is, double 
 static void print_comparisons(FILE *to, const struct bench *b)
 {
     fprintf(to, "\n%-43s%9s  %-16s  %s\n", "", "is", "goal", "aim of the design");
-    for (int i = 0; i < COMPARISONS; i++) {
-        const struct comparison *c = &comparisons[i];
+    for (int i = 0; i < b->set->comparison_count; i++) {
+        const struct comparison *c = &b->set->comparisons[i];
         double is = ratio(b, c);
         if (!(is > 0))
             continue;
@@ -228,7 +189,7 @@ void report_json(FILE *to, const struct bench *b, const struct report_head *h)
     json_member(to, "file_system", h->file_system);
     json_member(to, "clock_of_gets", b->cpu_time ? "cpu" : "wall");
     fprintf(to, "  \"load_averages\": [%.2f, %.2f],\n  \"entries\": %llu,\n  \"rounds\": %d,\n",
-            h->load_before, h->load_after, (unsigned long long)b->data.entries, b->rounds);
+            h->load_before, h->load_after, (unsigned long long)b->entries, b->rounds);
     fputs("  \"engines\": {", to);
     for (int i = 0; i < b->columns; i++, between = ", ") {
         const struct bench_engine *e = b->column[i].engine;
@@ -237,21 +198,21 @@ void report_json(FILE *to, const struct bench *b, const struct report_head *h)
     }
     fputs("},\n  \"rows\": {\n", to);
     between = "";
-    for (int r = 0; r < bench_row_count; r++) {
-        if (!measured(b, &bench_rows[r]))
+    for (int r = 0; r < b->set->row_count; r++) {
+        if (!measured(b, &b->set->rows[r]))
             continue;
         fputs(between, to);
-        json_row(to, b, &bench_rows[r]);
+        json_row(to, b, &b->set->rows[r]);
         between = ",\n";
     }
     fputs("\n  },\n  \"comparisons\": [\n", to);
     between = "";
-    for (int i = 0; i < COMPARISONS; i++) {
-        double is = ratio(b, &comparisons[i]);
+    for (int i = 0; i < b->set->comparison_count; i++) {
+        double is = ratio(b, &b->set->comparisons[i]);
         if (!(is > 0))
             continue;
         fputs(between, to);
-        json_comparison(to, &comparisons[i], is);
+        json_comparison(to, &b->set->comparisons[i], is);
         between = ",\n";
     }
     fputs("\n  ]\n}\n", to);

@@ -1,11 +1,5 @@
 /*
- * rows - what is measured, and how.
- *
- * A row is measured in rounds; in each round every engine of the row has one
- * turn, so that a change of the machine's pace meets all of them. A turn
- * begins with a quarter as many operations that are not timed (the engine before
- * has used up the caches), and what it wrote is synced when its time has
- * been taken, so that no disk works during the turn of the next.
+ * rows - what is measured of kist's hash banks, beside the limit, tkrzw and LMDB.
  *
  * Each turn that reads adds up the first bytes of the values, and the sum
  * must be right: no read can be left out.
@@ -13,104 +7,9 @@
 #include "driver.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 
-enum { OPENS = 41, DURABLE_PUTS = 50, DURABLE_WARM = 5, SLICES = 20 };
-
-enum row_flag {
-    WARM = 1,     /* read everything once before the first round */
-    UNOPENED = 2, /* the turn opens the store itself */
-    ONCE = 4,     /* one round is enough */
-    SLICED = 8,   /* a round is many short turns in alternation: what the disk
-                     is busy with otherwise then meets all alike */
-    WRITES = 16,  /* memory that the page cache is to take is touched before */
-};
-
-bool (*rows_stop)(void);
-
-static double clock_ns(clockid_t clock)
-{
-    struct timespec t;
-
-    (void)clock_gettime(clock, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-static double now_ns(void)
-{
-    return clock_ns(CLOCK_MONOTONIC);
-}
-
-/* For what waits for no disk. */
-static double work_ns(const struct bench *b)
-{
-    return clock_ns(b->cpu_time ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC);
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(const double *values, int n)
-{
-    double sorted[ROUNDS_MAX];
-
-    memcpy(sorted, values, (size_t)n * sizeof *sorted);
-    qsort(sorted, (size_t)n, sizeof *sorted, by_size);
-    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
-}
-static_assert((int)OPENS <= ROUNDS_MAX, "median sorts a copy of this size");
-
-/* ---- opening and closing ---------------------------------------------- */
-
-static int column_open(struct bench *b, struct column *c, enum bench_mode mode)
-{
-    struct bench_conf conf = {
-        .dir = c->dir,
-        .entries = b->data.entries,
-        .mode = mode,
-        .huge_pages = b->huge_pages,
-        .record_bytes = 160, /* key, value and a header of 40 bytes */
-    };
-
-    for (int i = 0; i < b->columns; i++) {
-        if (b->column[i].use.record_bytes)
-            conf.record_bytes = b->column[i].use.record_bytes;
-    }
-    return c->self ? 0 : c->engine->open(&c->self, &conf);
-}
-
-static int column_close(struct column *c)
-{
-    void *self = c->self;
-
-    c->self = NULL;
-    return self ? c->engine->close(self) : 0;
-}
-
-/* An engine in memory has its records nowhere else. */
-static int column_rest(struct column *c)
-{
-    return c->engine->in_memory ? 0 : column_close(c);
-}
-
-static int read_begin(struct column *c)
-{
-    return c->engine->read_begin ? c->engine->read_begin(c->self) : 0;
-}
-
-static void read_end(struct column *c)
-{
-    if (c->engine->read_end)
-        c->engine->read_end(c->self);
-}
+enum { OPENS = 41, DURABLE_PUTS = 50, DURABLE_WARM = 5 };
+static_assert((int)OPENS <= ROUNDS_MAX, "median() sorts a copy of this size");
 
 static int wrong(const struct column *c, const char *what)
 {
@@ -137,13 +36,13 @@ static int timed_get(const struct bench *b, struct column *c, const bench_key *k
     double start;
     uint64_t sum;
 
-    if (read_begin(c) < 0)
+    if (column_read_begin(c) < 0)
         return -1;
     (void)get_all(c, d->sample, d->samples);
     start = work_ns(b);
     sum = get_all(c, keys, d->entries);
     *result = (work_ns(b) - start) / (double)d->entries;
-    read_end(c);
+    column_read_end(c);
     return sum == expect ? 0 : wrong(c, "get");
 }
 
@@ -160,10 +59,10 @@ static int turn_miss(struct bench *b, struct column *c, double *result)
 static int get_each(struct column *c, const bench_key *keys, uint64_t n, uint64_t *sum)
 {
     for (uint64_t i = 0; i < n; i++) {
-        if (read_begin(c) < 0)
+        if (column_read_begin(c) < 0)
             return -1;
         *sum += (uint64_t)c->engine->get(c->self, &keys[i]);
-        read_end(c);
+        column_read_end(c);
     }
     return 0;
 }
@@ -191,7 +90,7 @@ static int turn_get_many(struct bench *b, struct column *c, double *result)
     uint64_t n = d->entries / BENCH_BATCH * BENCH_BATCH, found = 0, sum = 0, expect;
     double start;
 
-    if (read_begin(c) < 0)
+    if (column_read_begin(c) < 0)
         return -1;
     (void)get_all(c, d->sample, d->samples);
     start = work_ns(b);
@@ -199,7 +98,7 @@ static int turn_get_many(struct bench *b, struct column *c, double *result)
         found += (uint64_t)get_many(c->self, &d->order[i], &sum);
     *result = (work_ns(b) - start) / (double)n;
     expect = values_sum(d, c->version) - get_all(c, d->order + n, d->entries - n);
-    read_end(c);
+    column_read_end(c);
     return found == n && sum == expect ? 0 : wrong(c, "get many");
 }
 
@@ -211,11 +110,11 @@ static int turn_open(struct bench *b, struct column *c, double *result, enum ben
     for (uint64_t i = 0; i < OPENS; i++) {
         const bench_key *key = &b->data.order[i % b->data.entries];
         double start = now_ns();
-        if (column_open(b, c, mode) < 0 || read_begin(c) < 0)
+        if (column_open(b, c, mode) < 0 || column_read_begin(c) < 0)
             return -1;
         int first = c->engine->get(c->self, key);
         took[i] = now_ns() - start;
-        read_end(c);
+        column_read_end(c);
         if (column_close(c) < 0)
             return -1;
         if (first < 0 || first == BENCH_MISS)
@@ -250,10 +149,8 @@ static int put_all(struct column *c, const struct values *v, const bench_key *ke
 
 static int load_anew(struct bench *b, struct column *c)
 {
-    if (column_close(c) < 0 || files_remove(c->dir) < 0)
+    if (column_empty(c) < 0)
         return -1;
-    if (mkdir(c->dir, 0700) < 0)
-        return bench_fail("bench", c->dir, strerror(errno));
     c->version = 1;
     values_fill(&b->values, c->version);
     return column_open(b, c, BENCH_LOAD);
@@ -334,7 +231,7 @@ static int turn_disk_used(struct bench *b, struct column *c, double *result)
 /* ---- all of them ------------------------------------------------------ */
 
 /* clang-format off */
-struct row bench_rows[] = {
+static struct row rows[] = {
     { "load", "load, one sync at the end", "ns", 1, "limit kist tkrzw lmdb",
       BENCH_LOAD, UNOPENED | WRITES, turn_load, true, {{0}} },
     { "disk", "bytes on disk / payload", "", 1, "kist tkrzw lmdb",
@@ -363,113 +260,88 @@ struct row bench_rows[] = {
       BENCH_DURABLE, SLICED, turn_durable, true, {{0}} },
 };
 /* clang-format on */
-const int bench_row_count = sizeof bench_rows / sizeof *bench_rows;
 
-bool row_has(const struct row *r, const struct column *c)
+/* clang-format off */
+static const struct comparison comparisons[] = {
+    { "get: time / the limit's",       "get", "kist", "get", "limit", AT_MOST, 1.4, 1.25 },
+    { "get: times faster than LMDB",   "get", "lmdb", "get", "kist", AT_LEAST, 6, 8 },
+    { "get: times faster than tkrzw",  "get", "tkrzw", "get", "kist", AT_LEAST, 0, 0 },
+    { "16 at once: times faster than single", "get", "kist", "get-16", "kist", AT_LEAST, 0, 1.6 },
+    { "16 at once: time / the limit's", "get-16", "kist", "get-16", "limit", AT_MOST, 0, 0 },
+    { "miss: time / the limit's",      "miss", "kist", "miss", "limit", AT_MOST, 0, 1.25 },
+    { "miss: times faster than LMDB",  "miss", "lmdb", "miss", "kist", AT_LEAST, 0, 0 },
+    { "overwrite: time / the limit's", "overwrite", "kist", "overwrite", "limit", AT_MOST, 0, 2.5 },
+    { "overwrite: times faster than tkrzw", "overwrite", "tkrzw", "overwrite", "kist", AT_LEAST, 3, 3.5 },
+    { "overwrite: times faster than LMDB", "overwrite", "lmdb", "overwrite", "kist", AT_LEAST, 10, 15 },
+    { "load: times faster than tkrzw", "load", "tkrzw", "load", "kist", AT_LEAST, 0, 3 },
+    { "load: times faster than LMDB",  "load", "lmdb", "load", "kist", AT_LEAST, 0, 9 },
+    { "durable put: speed / pwrite + fdatasync", "durable", "pwrite", "durable", "kist", AT_LEAST, 0.8, 0.9 },
+    { "open, first get: time / tkrzw's", "open", "kist", "open", "tkrzw", AT_MOST, 3, 0 },
+    { "open, first get: us",           "open", "kist", NULL, NULL, AT_MOST, 0, 100 },
+    { "bytes on disk / LMDB's",        "disk", "kist", "disk", "lmdb", AT_MOST, 1, 0 },
+    { "  without what is reserved",    "disk-used", "kist", "disk", "lmdb", AT_MOST, 1, 0 },
+    { "  without it / payload",        "disk-used", "kist", NULL, NULL, AT_MOST, 0, 1.5 },
+};
+/* clang-format on */
+
+/* ---- the set ---------------------------------------------------------- */
+
+static const struct bench_engine *const engines[] = {
+    &bench_limit, &bench_pwrite, &bench_kist,
+#ifdef HAVE_TKRZW
+    &bench_tkrzw,
+#endif
+#ifdef HAVE_LMDB
+    &bench_lmdb,
+#endif
+};
+static_assert(sizeof engines / sizeof *engines <= COLUMNS_MAX, "a column for each");
+
+static int set_init(struct bench *b)
 {
-    size_t len = strlen(c->engine->name);
-
-    for (const char *at = r->engines; (at = strstr(at, c->engine->name)); at += len) {
-        if ((at == r->engines || at[-1] == ' ') && (at[len] == ' ' || !at[len]))
-            return true;
-    }
-    return false;
+    return data_init(&b->data, b->entries);
 }
 
-static int row_prepare(struct bench *b, struct row *r)
+static void set_free(struct bench *b)
 {
-    for (int i = 0; i < b->columns; i++) {
-        struct column *c = &b->column[i];
-        double ignored;
-        if (!row_has(r, c))
-            continue;
-        if (r->turn != turn_load && c->engine->get && !c->version && turn_load(b, c, &ignored) < 0)
-            return -1;
-        if (!(r->flags & UNOPENED) && column_open(b, c, r->mode) < 0)
-            return -1;
-        if (!(r->flags & WARM))
-            continue;
-        if (read_begin(c) < 0)
-            return -1;
-        (void)get_all(c, b->data.all, b->data.entries);
-        read_end(c);
-    }
-    return 0;
+    data_free(&b->data);
 }
 
-/* About what the files of a turn grow by. */
-static uint64_t bytes_written(const struct data *d)
+static void set_shuffle(struct bench *b, const struct row *r)
 {
-    return d->entries * (BENCH_PAYLOAD_BYTES + 100);
+    (void)r;
+    data_shuffle(&b->data);
 }
 
-static int row_slice(struct bench *b, struct row *r, int round, double share)
+static int set_prepare(struct bench *b, const struct row *r, struct column *c)
 {
-    for (int i = 0; i < b->columns; i++) {
-        struct column *c = &b->column[i];
-        double result;
+    double ignored;
 
-        if (!row_has(r, c))
-            continue;
-        if (rows_stop && rows_stop())
-            return bench_fail("bench", r->id, "interrupted");
-        if (b->progress)
-            fprintf(stderr, "\r\033[K%s, round %d, %s", r->id, round + 1, c->engine->name);
-        if (r->flags & WRITES && files_touch_memory(c->dir, bytes_written(&b->data)) < 0)
-            return -1;
-        if (r->turn(b, c, &result) < 0)
-            return -1;
-        r->result[i].round[round] += result * share;
-        r->result[i].rounds = round + 1;
-    }
-    return 0;
+    if (r->turn == turn_load || !c->engine->get || c->version)
+        return 0;
+    return turn_load(b, c, &ignored);
 }
 
-static int row_round(struct bench *b, struct row *r, int round)
+static int set_warm(struct bench *b, const struct row *r, struct column *c)
 {
-    int slices = r->flags & SLICED ? SLICES : 1;
-
-    for (int i = 0; i < slices; i++) {
-        data_shuffle(&b->data);
-        if (row_slice(b, r, round, 1.0 / slices) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int row_run(struct bench *b, struct row *r)
-{
-    int rounds = r->flags & ONCE ? 1 : b->rounds;
-
-    if (row_prepare(b, r) < 0)
+    (void)r;
+    if (column_read_begin(c) < 0)
         return -1;
-    for (int round = 0; round < rounds; round++) {
-        if (row_round(b, r, round) < 0)
-            return -1;
-    }
-    for (int i = 0; i < b->columns; i++) {
-        struct result *result = &r->result[i];
-        if (result->rounds)
-            result->median = median(result->round, result->rounds);
-        if (column_rest(&b->column[i]) < 0)
-            return -1;
-    }
+    (void)get_all(c, b->data.all, b->data.entries);
+    column_read_end(c);
     return 0;
 }
 
-int rows_run(struct bench *b)
-{
-    int rc = 0;
-
-    for (int i = 0; i < bench_row_count && rc == 0; i++) {
-        if (bench_rows[i].wanted)
-            rc = row_run(b, &bench_rows[i]);
-    }
-    for (int i = 0; i < b->columns; i++) {
-        if (column_close(&b->column[i]) < 0)
-            rc = -1;
-    }
-    if (b->progress)
-        fprintf(stderr, "\r\033[K");
-    return rc;
-}
+const struct bench_set bench_set_hash = {
+    .engines = engines,
+    .engine_count = sizeof engines / sizeof *engines,
+    .rows = rows,
+    .row_count = sizeof rows / sizeof *rows,
+    .comparisons = comparisons,
+    .comparison_count = sizeof comparisons / sizeof *comparisons,
+    .init = set_init,
+    .free = set_free,
+    .shuffle = set_shuffle,
+    .prepare = set_prepare,
+    .warm = set_warm,
+};
