@@ -13,7 +13,7 @@ ARGS    =
 setup = test -f $(1)/build.ninja || meson setup $(1) $(2)
 ninja = ninja -C $(1) --quiet
 
-.PHONY: all help check test demo bench bench-guard bench-pages install uninstall format clean build/bench \
+.PHONY: all help check test demo bench bench-guard bench-ordered bench-pages install uninstall format clean build/bench \
         packages-build packages-check packages-bench packages-dev
 
 all: packages-build
@@ -27,12 +27,13 @@ help:
 	@echo 'make test         the unit tests alone, in seconds'
 	@echo 'make bench        speed and size, beside LMDB and tkrzw'
 	@echo 'make bench-guard  instruction counts of get and put, against the committed ones'
+	@echo 'make bench-ordered  ordered banks: gets, puts, scans, snapshots, beside BTreeMap, tkrzw, LMDB'
 	@echo 'make bench-pages  reads through the page cache, beside a mapped load, memcpy and pread'
 	@echo 'make install      to PREFIX=$(PREFIX), below DESTDIR if given; make uninstall'
 	@echo 'make format       lay out the code as .clang-format says'
 	@echo 'make clean        remove build/'
 	@echo
-	@echo 'ARGS=... goes to the program behind demo, bench, bench-guard, bench-pages, check.'
+	@echo 'ARGS=... goes to the program behind demo, bench*, check.'
 	@echo 'KIST_NO_INSTALL=1 names missing packages instead of installing them.'
 
 check: packages-check
@@ -53,6 +54,9 @@ bench: build/bench
 
 bench-guard: build/bench
 	@bench/guard build/bench $(ARGS)
+
+bench-ordered: build/bench
+	@build/bench/bench/kist-bench --ordered $(ARGS)
 
 bench-pages: build/bench
 	@build/bench/bench/kist-bench-pages $(ARGS)

@@ -13,8 +13,13 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-static void note_absent(void)
+static void note_absent(const struct bench_set *set)
 {
+#ifndef HAVE_BTREEMAP
+    if (set == &bench_set_ordered)
+        fputs("kist-bench: built without rustc: the column of BTreeMap is left out\n", stderr);
+#endif
+    (void)set;
 #ifndef HAVE_TKRZW
     fputs("kist-bench: built without tkrzw (libtkrzw-dev): its column is left out\n", stderr);
 #endif
@@ -62,7 +67,8 @@ static int usage(FILE *to, const struct bench_set *set)
     for (int i = 0; i < set->row_count; i++)
         fprintf(to, "%s%s%s", i % 8 ? " " : "                        ", set->rows[i].id,
                 i % 8 == 7 || i + 1 == set->row_count ? "\n" : "");
-    fputs("      --without A,... leave out these engines\n"
+    fputs("      --ordered       measure ordered banks; --help behind it names its rows\n"
+          "      --without A,... leave out these engines\n"
           "      --dir DIR       work in a new folder below DIR ($TMPDIR, or /var/tmp); it is\n"
           "                      removed at the end\n"
           "      --huge          ask for huge pages for the limit's memory\n"
@@ -116,7 +122,7 @@ static int choose_rows(const struct bench_set *set, const char *list)
 
 static int options_read(struct options *o, int argc, char **argv)
 {
-    enum { ROWS = 256, WITHOUT, DIR_, JSON, HUGE_, CPU_TIME, STRICT, HELP };
+    enum { ROWS = 256, WITHOUT, DIR_, JSON, HUGE_, CPU_TIME, STRICT, ORDERED, HELP };
     static const struct option names[] = {
         { "entries", required_argument, NULL, 'n' },
         { "rounds", required_argument, NULL, 'r' },
@@ -127,6 +133,7 @@ static int options_read(struct options *o, int argc, char **argv)
         { "huge", no_argument, NULL, HUGE_ },
         { "cpu-time", no_argument, NULL, CPU_TIME },
         { "strict", no_argument, NULL, STRICT },
+        { "ordered", no_argument, NULL, ORDERED },
         { "help", no_argument, NULL, HELP },
         { NULL, 0, NULL, 0 },
     };
@@ -163,6 +170,9 @@ static int options_read(struct options *o, int argc, char **argv)
             break;
         case STRICT:
             o->strict = true;
+            break;
+        case ORDERED:
+            o->set = &bench_set_ordered;
             break;
         case HELP:
             exit(usage(stdout, o->set));
@@ -254,7 +264,7 @@ int main(int argc, char **argv)
     b.huge_pages = o.huge_pages;
     b.cpu_time = o.cpu_time;
     b.progress = isatty(STDERR_FILENO);
-    note_absent();
+    note_absent(o.set);
     /* All stores, one more while it is replaced, and growth by overwriting. */
     if (files_free(o.dir) < o.entries * 20 * BENCH_PAYLOAD_BYTES)
         return bench_fail("bench", o.dir, "not enough room on its disk; choose another with --dir"),

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -53,6 +54,8 @@ struct bench_use {
     uint64_t record_bytes;   /* one record as it is stored; 0: unknown */
 };
 
+struct bench_order;
+
 struct bench_engine {
     const char *name;
     bool in_memory; /* has no files; lives from the first load to the end */
@@ -77,13 +80,45 @@ struct bench_engine {
     int (*use)(void *self, struct bench_use *use);
     const char *(*version)(void);
     const char *setup; /* for the report: how it was set up */
+    const struct bench_order *order; /* of an engine that keeps keys in byte order */
 };
+
+/* What an ordered engine does besides; NULL where it has nothing of the kind. */
+struct bench_order {
+    int (*remove)(void *self, const bench_key *key); /* 0, also if it is not there */
+    /* All entries whose key begins with the prefix, upwards, each touched with
+     * bench_touch(); returns how many, or negative. Within read_begin, read_end. */
+    int64_t (*scan)(void *self, const void *prefix, size_t len, uint64_t *digest);
+    /* Give back what is dead, and lay out the rest as scans like it. */
+    int (*compact)(void *self);
+    /* The content as it is now, in memory or by reference. */
+    int (*snapshot)(void *self, void **out);
+    void (*snapshot_free)(void *self, void *snapshot);
+    int (*revert)(void *self, void *snapshot); /* make that the content again */
+    int (*save)(void *self, const char *path); /* the content, to a new file */
+    int (*restore)(void *self, const char *path);
+};
+
+/* What the reader of a scan does with an entry: look at the second half of its
+ * key and at the first byte of its value. The digest tells the order, too. */
+static inline uint64_t bench_touch(uint64_t digest, const void *key, const void *value)
+{
+    uint64_t half;
+
+    memcpy(&half, (const unsigned char *)key + BENCH_KEY_BYTES / 2, sizeof half);
+    return (digest << 5 | digest >> 59) ^ (half + *(const unsigned char *)value);
+}
 
 extern const struct bench_engine bench_limit;
 extern const struct bench_engine bench_kist;
 extern const struct bench_engine bench_lmdb;
 extern const struct bench_engine bench_tkrzw;
 extern const struct bench_engine bench_pwrite;
+
+extern const struct bench_engine bench_kist_ordered;
+extern const struct bench_engine bench_btreemap;
+extern const struct bench_engine bench_tkrzw_tree;
+extern const struct bench_engine bench_lmdb_ordered;
 
 /* Say on stderr what failed; returns -1. */
 int bench_fail(const char *engine, const char *what, const char *why);

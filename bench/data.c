@@ -13,27 +13,27 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-static bench_key key_of(uint64_t number)
+bench_key data_key(uint64_t number)
 {
     return (bench_key){ { mix(number), mix(~number) } };
 }
 
-static uint64_t below(struct data *d, uint64_t limit)
+uint64_t data_below(uint64_t *random, uint64_t limit)
 {
     __extension__ typedef unsigned __int128 uint128;
-    return (uint64_t)((uint128)mix(d->random++) * limit >> 64);
+    return (uint64_t)((uint128)mix((*random)++) * limit >> 64);
 }
 
 void data_shuffle(struct data *d)
 {
     for (uint64_t i = d->entries; i > 1; i--) {
-        uint64_t j = below(d, i);
+        uint64_t j = data_below(&d->random, i);
         bench_key key = d->order[i - 1];
         d->order[i - 1] = d->order[j];
         d->order[j] = key;
     }
     for (uint64_t i = 0; i < d->samples; i++)
-        d->sample[i] = d->all[below(d, d->entries)];
+        d->sample[i] = d->all[data_below(&d->random, d->entries)];
 }
 
 int data_init(struct data *d, uint64_t entries)
@@ -48,8 +48,8 @@ int data_init(struct data *d, uint64_t entries)
     if (!d->all || !d->order || !d->absent || !d->sample)
         return bench_fail("bench", "keys", "out of memory");
     for (uint64_t i = 0; i < entries; i++) {
-        d->all[i] = key_of(i);
-        d->absent[i] = key_of(i + entries);
+        d->all[i] = data_key(i);
+        d->absent[i] = data_key(i + entries);
     }
     memcpy(d->order, d->all, bytes);
     data_shuffle(d);

@@ -36,6 +36,11 @@ int data_init(struct data *d, uint64_t entries);
 void data_free(struct data *d);
 void data_shuffle(struct data *d);
 
+/* The key of a number; all different. */
+bench_key data_key(uint64_t number);
+/* A random number below `limit`. */
+uint64_t data_below(uint64_t *random, uint64_t limit);
+
 /* One of 64 values, so that they stay in the nearest cache. */
 struct values {
     _Alignas(64) unsigned char bytes[64][128];
@@ -49,12 +54,36 @@ static inline const void *value_of(const struct values *v, const bench_key *key)
 /* The sum of the first bytes of all values at this version. */
 uint64_t values_sum(const struct data *d, unsigned version);
 
+/* ---- keys with an order (keys.c) -------------------------------------- */
+
+enum key_shape {
+    KEYS_SPREAD, /* random bytes */
+    KEYS_GROUPS, /* the first half is a group's, random; the second counts up in it */
+    KEYS_PREFIXES, /* the first key of each group */
+};
+enum { KEYS_GROUP = 100 }; /* keys of a group */
+
+/* A key's number is its rank in byte order. `order` is all of them shuffled, and
+ * `rank` has their numbers. */
+struct key_set {
+    uint64_t n; /* below 2^32; in groups: a multiple of KEYS_GROUP */
+    bench_key *sorted, *order;
+    uint32_t *rank;
+    uint64_t random;
+};
+
+int keys_init(struct key_set *k, uint64_t n, enum key_shape shape);
+void keys_free(struct key_set *k);
+void keys_shuffle(struct key_set *k);
+
 /* ---- running (run.c) -------------------------------------------------- */
 
 struct column {
     const struct bench_engine *engine;
     void *self;       /* NULL: closed */
     unsigned version; /* of the values it holds; 0: not loaded */
+    unsigned holds;      /* ordered.c: what its store has */
+    unsigned char *held; /* ordered.c: by a key's rank, the version of its value */
     uint64_t disk_bytes;
     struct bench_use use;
     char dir[PATH_BYTES];
@@ -72,6 +101,7 @@ struct bench {
     const struct bench_set *set;
     uint64_t entries;
     struct data data; /* for hash banks */
+    struct key_set spread, groups, prefixes; /* for ordered ones */
     struct values values;
     struct column column[COLUMNS_MAX];
     int columns;
@@ -88,6 +118,7 @@ enum row_flag {
     SLICED = 8,   /* a round is many short turns in alternation: what the disk
                      is busy with otherwise then meets all alike */
     WRITES = 16,  /* memory that the page cache is to take is touched before */
+    ROW_OWN = 256, /* multiples of it are for the set */
 };
 
 struct row {
@@ -133,7 +164,12 @@ struct bench_set {
     int (*warm)(struct bench *b, const struct row *r, struct column *c);
 };
 
-extern const struct bench_set bench_set_hash;
+extern const struct bench_set bench_set_hash;    /* rows.c */
+extern const struct bench_set bench_set_ordered; /* ordered.c */
+
+/* Does an ordered engine give the answers of a plain sorted list? Works in a
+ * folder beside the column's. (ordered_check.c) */
+int ordered_check(const struct column *like);
 
 int rows_run(struct bench *b);
 /* Is the engine of this column one of the row's? */

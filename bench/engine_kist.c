@@ -66,7 +66,7 @@ static void options_of(const struct bench_conf *conf, kist_store_options *store,
     }
 }
 
-static int kist_engine_open(void **self, const struct bench_conf *conf)
+static int open_kind(void **self, const struct bench_conf *conf, uint32_t index)
 {
     kist_store_options store;
     kist_bank_options bank;
@@ -76,6 +76,7 @@ static int kist_engine_open(void **self, const struct bench_conf *conf)
     if (!t)
         return bench_fail("kist", "open", "out of memory");
     options_of(conf, &store, &bank);
+    bank.index = index;
     if ((rc = kist_store_open(&t->store, conf->dir, &store)) ||
         (rc = kist_bank_open(&t->bank, t->store, "bench", &bank))) {
         rc = fail("open", rc);
@@ -84,6 +85,11 @@ static int kist_engine_open(void **self, const struct bench_conf *conf)
     }
     *self = t;
     return 0;
+}
+
+static int kist_engine_open(void **self, const struct bench_conf *conf)
+{
+    return open_kind(self, conf, KIST_INDEX_HASH);
 }
 
 static int kist_engine_put(void *self, const bench_key *key, const void *value)
@@ -168,19 +174,85 @@ static int kist_engine_use(void *self, struct bench_use *use)
     return 0;
 }
 
+/* ---- in order --------------------------------------------------------- */
+
+static int ordered_open(void **self, const struct bench_conf *conf)
+{
+    return open_kind(self, conf, KIST_INDEX_ORDERED);
+}
+
+static int ordered_remove(void *self, const bench_key *key)
+{
+    struct kist *t = self;
+    int rc = kist_delete(t->bank, key_bytes(key));
+
+    return rc < 0 ? fail("delete", rc) : 0;
+}
+
+static int64_t ordered_scan(void *self, const void *prefix, size_t len, uint64_t *digest)
+{
+    struct kist *t = self;
+    kist_cursor_options opt = { .size = sizeof opt, .prefix = { prefix, len } };
+    kist_cursor *cursor;
+    kist_entry entry;
+    uint64_t sum = *digest;
+    int64_t n = 0;
+    int rc = kist_cursor_open(&cursor, t->bank, &opt);
+
+    if (rc)
+        return fail("open a cursor", rc);
+    for (; (rc = kist_cursor_next(cursor, &entry)) == KIST_OK; n++)
+        sum = bench_touch(sum, entry.key.data, entry.value.data);
+    kist_cursor_close(cursor);
+    *digest = sum;
+    return rc == KIST_END ? n : fail("scan", rc);
+}
+
+static int ordered_snapshot(void *self, void **out)
+{
+    struct kist *t = self;
+    kist_bank *snapshot;
+    int rc = kist_snapshot_open(&snapshot, t->bank);
+
+    *out = snapshot;
+    return rc ? fail("snapshot", rc) : 0;
+}
+
+static void ordered_snapshot_free(void *self, void *snapshot)
+{
+    (void)self;
+    (void)kist_bank_close(snapshot);
+}
+
+static const struct bench_order order = {
+    .remove = ordered_remove,
+    .scan = ordered_scan,
+    .compact = kist_engine_tidy,
+    .snapshot = ordered_snapshot,
+    .snapshot_free = ordered_snapshot_free,
+};
+
+/* ---- both kinds ------------------------------------------------------- */
+
+#define COMMON                                                                                     \
+    .name = "kist", .put = kist_engine_put, .get = kist_engine_get, .sync = kist_engine_sync,      \
+    .close = kist_engine_close, .read_begin = kist_engine_read_begin,                              \
+    .read_end = kist_engine_read_end, .version = kist_version
+
+const struct bench_engine bench_kist_ordered = {
+    COMMON,
+    .open = ordered_open,
+    .setup = "ordered bank, defaults (verification `first`, durability `none`), one read section "
+             "around many gets, a cursor to each scan",
+    .order = &order,
+};
+
 const struct bench_engine bench_kist = {
-    .name = "kist",
+    COMMON,
     .open = kist_engine_open,
-    .put = kist_engine_put,
-    .get = kist_engine_get,
     .get_many = kist_engine_get_many,
-    .sync = kist_engine_sync,
-    .close = kist_engine_close,
-    .read_begin = kist_engine_read_begin,
-    .read_end = kist_engine_read_end,
     .tidy = kist_engine_tidy,
     .use = kist_engine_use,
-    .version = kist_version,
     .setup = "defaults (verification `first`, durability `none`), told how many entries to "
              "expect, one read section around many gets",
 };

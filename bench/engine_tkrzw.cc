@@ -133,4 +133,5 @@ extern "C" const struct bench_engine bench_tkrzw = {
     tkrzw_version,
     "HashDBM in a MemoryMapParallelFile, twice as many buckets as records, updates in place, "
     "gets without a copy; durable: Synchronize(hard) after each",
+    nullptr, /* order */
 };
