@@ -47,13 +47,13 @@ static_assert(sizeof(struct state) == LIVE_STATE_WORDS * 8, "state is words alon
 
 bool live_state(const struct live *l, struct state *out)
 {
-    uint64_t w[LIVE_STATE_WORDS], before, after = shm_read(&l->step);
+    uint64_t w[LIVE_STATE_WORDS], before, after = shm_read(&l->step); /* (model: V1) */
 
     for (int i = 0; i < TRIES; i++) {
         before = after;
         for (unsigned k = 0; k < LIVE_STATE_WORDS; k++)
-            w[k] = shm_read(&l->copy[before & 1].word[k]);
-        after = shm_read(&l->step);
+            w[k] = shm_read(&l->copy[before & 1].word[k]); /* (model: V2) */
+        after = shm_read(&l->step);                        /* (model: V3) */
         /* A writer may be one step ahead: it writes the other copy. */
         if (w[LIVE_STATE_WORDS - 1] == state_check(w) && after == before) {
             memcpy(out, w, sizeof *out);
@@ -71,9 +71,11 @@ void live_step(struct live *l, struct state *s)
 
     memcpy(w, s, sizeof w);
     s->check = w[LIVE_STATE_WORDS - 1] = state_check(w);
+    /* release: whoever meets one of these in the copy that counted before the last
+     * step sees that `step` moved; else it would take the copy for damaged (model: S1) */
     for (unsigned k = 0; k < LIVE_STATE_WORDS; k++)
-        shm_store(&l->copy[next & 1].word[k], w[k]);
-    shm_publish(&l->step, next); /* pairs with live_state() */
+        shm_publish(&l->copy[next & 1].word[k], w[k]);
+    shm_publish(&l->step, next); /* pairs with live_state() (model: S2) */
 }
 
 void live_retire(struct live *l)
