@@ -6,6 +6,8 @@
  * at most WAIT_MS, and asks whether that seat lives. A dead holder's word is
  * taken by exchanging it for one's own: of several who try one succeeds, and
  * it repairs before it goes on.
+ *
+ * tests/model/handover.pml has the steps that comments name: (model: L1).
  */
 #include "bank/core.h"
 
@@ -44,7 +46,7 @@ static void wait_for_word(struct core *c, uint64_t held, int64_t deadline)
 
 static int take_over(struct core *c, uint64_t held)
 {
-    if (!shm_cas(&c->live->lock, &held, c->seat.number << 1 | 1))
+    if (!shm_cas(&c->live->lock, &held, c->seat.number << 1 | 1)) /* (model: L3) */
         return KIST_EBUSY; /* somebody else was first */
     if (shm_peek(c->retired) == 0)
         return KIST_OK;
@@ -60,7 +62,7 @@ int lock_take_as_is(struct core *c, int32_t ms, uint64_t *dead)
     *dead = 0;
     for (int i = 0; i < SPINS; i++) {
         held = 0;
-        if (shm_cas(&c->live->lock, &held, mine)) /* acquire: with lock_leave() */
+        if (shm_cas(&c->live->lock, &held, mine)) /* acquire: with lock_leave() (model: L1) */
             return KIST_OK;
     }
     deadline = deadline_after(ms);
@@ -71,7 +73,7 @@ int lock_take_as_is(struct core *c, int32_t ms, uint64_t *dead)
             return KIST_OK;
         if (shm_peek(c->retired) != 0)
             return KIST_EGONE; /* told by the caller after a look */
-        if (seat_lives(c->lock_fd, held >> 1) == 0) {
+        if (seat_lives(c->lock_fd, held >> 1) == 0) { /* (model: L2) */
             int rc = take_over(c, held);
 
             if (rc == KIST_EBUSY)
@@ -97,7 +99,7 @@ int lock_take(struct core *c, int32_t ms)
              "a writer died holding bank '%s'; repairing what it left", c->bank->name);
     rc = repair(c);
     if (rc < 0)
-        lock_give_back(c, dead); /* ⚑ nobody goes on by what is half repaired */
+        lock_give_back(c, dead); /* ⚑ nobody goes on by what is half repaired (model: L5) */
     return rc;
 }
 
@@ -110,7 +112,7 @@ void lock_give_back(struct core *c, uint64_t dead)
 
 void lock_leave(struct core *c)
 {
-    lock_give_back(c, 0);
+    lock_give_back(c, 0); /* (model: L4) */
 }
 
 /* ---- a writer's frame -------------------------------------------------- */
@@ -165,7 +167,7 @@ static int ready(struct writer *w, int flags)
     rc = make_dirty(c);
     if (rc < 0)
         return rc;
-    if (!core_state(c, &w->state))
+    if (!core_state(c, &w->state)) /* (model: W1) */
         return bank_err(c->bank, KIST_ECORRUPT, LIVE_FILE, 0,
                         "bank '%s': kist.live is damaged; run 'kist repair'", c->bank->name);
     rc = append_ready(c, &w->state);

@@ -5,6 +5,8 @@
  * A search reads the counter of changes first and again before its answer counts
  * (I4). What it meets is checked before it is used (I5); a record that does
  * not verify is an error, never a miss.
+ *
+ * tests/model/ has the steps that comments name: (model: R1) in reuse.pml, G3 in publish.pml.
  */
 #include "bank/core.h"
 
@@ -151,7 +153,7 @@ search_block(struct core *c, const struct hash_block *b, kist_bytes key, uint64_
 
         for (unsigned m = hash_bucket_match(k, hash); m; m &= m - 1) {
             shm_word *at = &k->slot[hash_way(m)];
-            uint64_t slot = shm_read(at); /* pairs with hash_update() (H3) */
+            uint64_t slot = shm_read(at); /* pairs with hash_update() (H3) (model: G3, R3) */
             struct found f = { 0 };
             int rc;
 
@@ -264,7 +266,7 @@ static int find(struct core *c, struct index_file *fixed, kist_bytes key, uint64
     uint64_t missing = 0;
 
     for (int i = 0; i < READ_TRIES; i++) {
-        uint64_t change = shm_read(c->change);
+        uint64_t change = shm_read(c->change); /* (model: R1) */
         struct index_file *ix = fixed ? fixed : core_index(c);
         uint64_t seen = index_len(ix);
         int rc;
@@ -277,7 +279,7 @@ static int find(struct core *c, struct index_file *fixed, kist_bytes key, uint64
                 return rc;
             continue;
         }
-        atomic_thread_fence(memory_order_acquire); /* the slots, then the counter */
+        atomic_thread_fence(memory_order_acquire); /* the slots, then the counter (model: R4, R5) */
         if (__builtin_expect(rc < 0 && rc != KIST_ENOMEM, 0) && !fixed &&
             ix->generation != shm_read(&c->live->generation)) {
             rc = core_follow_index(c, false); /* the content was replaced meanwhile */
@@ -456,7 +458,7 @@ get_plain(const struct core *c, const struct hash_block *b, uint64_t change, kis
 
     if (m == 0)
         return false;
-    slot = shm_read(&k->slot[hash_way(m)]); /* pairs with hash_update() (H3) */
+    slot = shm_read(&k->slot[hash_way(m)]); /* pairs with hash_update() (H3) (model: G3, R3) */
     s = core_segment_of(c, slot);
     offset = place_offset(slot);
     if (!s || offset + RECORD_MIN > s->len)
@@ -469,7 +471,7 @@ get_plain(const struct core *c, const struct hash_block *b, uint64_t change, kis
     if (verify == KIST_VERIFY_FIRST ? !segment_seen(s, offset) : verify != KIST_VERIFY_NEVER)
         return false;
     *value = (kist_bytes){ r->body + key.len, shape };
-    atomic_thread_fence(memory_order_acquire); /* the slot, then the counter (I4) */
+    atomic_thread_fence(memory_order_acquire); /* the slot, then the counter (I4) (model: R4, R5) */
     return shm_peek(c->change) == change;
 }
 

@@ -7,6 +7,7 @@
  * written, and is zeroed (S2). Records of a batch without a whole commit are taken
  * out again: each slot leads to what it led to before. Each step may be repeated: whoever dies in here
  * leaves it to the next one. Readers need none of this and notice nothing.
+ * tests/model/handover.pml has that: (model: M1).
  */
 #include "bank/core.h"
 
@@ -40,7 +41,7 @@ static int publish_again(struct core *c, const struct record *r, uint64_t place)
 
     if (rc == KIST_OK) {
         if (f.record->sequence <= r->sequence && f.place != place)
-            core_publish(c, f.slot, NULL, key, hash, place);
+            core_publish(c, f.slot, NULL, key, hash, place); /* (model: M1) */
     } else if (rc == KIST_MISS) {
         rc = core_room(c, key, hash, &room);
         if (rc == KIST_OK)
@@ -247,7 +248,7 @@ int repair(struct core *c)
     }
     if (rc < 0)
         return rc;
-    zero_rest(c, s.tail);
-    core_step(c, &s);
+    zero_rest(c, s.tail); /* (model: M2) */
+    core_step(c, &s);     /* (model: S1, S2) */
     return KIST_OK;
 }

@@ -6,7 +6,8 @@
  *       -> record -> slot (publish, I1) -> step
  *
  * What can fail comes before the record. Killed behind it, the record is
- * found by repair() and published again, which changes nothing.
+ * found by repair() and published again, which changes nothing. In
+ * tests/model/handover.pml these are W2, W3 and S1, S2; in publish.pml P1, P2.
  */
 #include "bank/core.h"
 

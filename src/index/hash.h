@@ -195,7 +195,7 @@ static inline struct hash_bucket *hash_bucket_at(const struct hash_block *b, uin
  * The block that a hash belongs to, by a root word that lies within what is
  * mapped. False: the block does not.
  * Order: root, entry and slots are read with acquire; each pairs with the
- * release store by which the writer published it (H3).
+ * release store by which the writer published it (H3) (model: G1, R2).
  */
 static inline bool hash_block_under(const struct hash_index *ix, uint64_t root, uint64_t hash,
                                     struct hash_block *out)
@@ -317,7 +317,7 @@ void hash_insert(const struct hash_room *room, uint64_t hash, uint64_t place);
 /* Publish another location for a key's slot. */
 static inline void hash_update(shm_word *slot, uint64_t hash, uint64_t place)
 {
-    /* release: pairs with the acquire of the search (H3); o stays (H4) */
+    /* release: pairs with the acquire of the search (H3); o stays (H4) (model: P2) */
     shm_publish(slot, (shm_peek(slot) & SLOT_OVERFLOW) | slot_make(hash, place));
 }
 

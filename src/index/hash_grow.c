@@ -6,6 +6,9 @@
  * aside, the intent is noted, then the directory's entries are exchanged one
  * by one. A reader finds the old block, whole, or a new one; whoever takes
  * over from a dead writer carries the exchange through (hash_finish).
+ *
+ * tests/model/reuse.pml has the steps that comments name, (model: Q1), and publish.pml
+ * those with P.
  */
 #include "index/hash.h"
 
@@ -83,8 +86,8 @@ static void release_pages(struct hash_index *ix, const struct index_owner *o, bo
     uint64_t left = look_around(ix, sp);
 
     if (left > 0 && (must || left >= sp->pages.count / RELEASE_SHARE)) {
-        o->reuse(o->arg);
-        shm_fence(); /* the bump before every store into a released page */
+        o->reuse(o->arg); /* (model: Q3) */
+        shm_fence(); /* the bump before every store into a released page (model: Q4) */
     } else {
         pages_none_free(&sp->pages);
     }
@@ -96,7 +99,7 @@ static int space_ready(struct hash_index *ix, const struct index_owner *o)
     uint64_t splits = shm_peek(&file_of(ix)->splits);
     int rc;
 
-    if (ix->space && ix->space->splits == splits)
+    if (ix->space && ix->space->splits == splits) /* (model: Q1) */
         return 0;
     rc = index_refresh(&ix->file, UINT64_MAX);
     if (rc < 0)
@@ -142,7 +145,7 @@ static int space_take(struct hash_index *ix, const struct index_owner *o, uint64
         if (first == 0)
             return rc < 0 ? rc : KIST_EFULL;
     }
-    /* Told before the pages are written: who comes next looks around anew. */
+    /* Told before the pages are written: who comes next looks around anew (model: Q2). */
     shm_publish(&file_of(ix)->splits, ix->space->splits + 1);
     ix->space->splits++;
     *at = first * HASH_PAGE;
@@ -258,7 +261,7 @@ static bool fill(const struct hash_index *ix, uint64_t at, unsigned lg, const st
     struct hash_room room;
 
     for (uint64_t i = 0; i < (uint64_t)HASH_WAYS << lg; i++)
-        shm_publish(&words[i], 0); /* release: readers of the page's last use */
+        shm_publish(&words[i], 0); /* release: readers of the page's last use (model: P5, Q5) */
     for (size_t i = 0; i < n; i++) {
         struct hash_block b = { bucket, &bucket[hash_home(m[i].hash) & mask], mask };
 
@@ -307,7 +310,7 @@ void hash_finish(struct hash_index *ix, uint64_t old_entry, uint64_t prefix, uin
         root_offset(root) >= len || len - root_offset(root) < UINT64_C(8) << depth)
         return; /* no intent of ours (I5) */
     n = UINT64_C(1) << (depth - covers);
-    for (uint64_t i = 0; i < n; i++) /* release: pairs with hash_block_of */
+    for (uint64_t i = 0; i < n; i++) /* release: pairs with hash_block_of (model: P6, Q6) */
         shm_publish(&dir[prefix * n + i], i < n / 2 ? lo : hi);
 }
 

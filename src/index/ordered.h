@@ -239,7 +239,7 @@ void ordered_insert(struct ordered_index *ix, kist_bytes key, struct ordered_spo
 /* Publish another location for an entry. */
 static inline void ordered_update(shm_word *slot, uint64_t place)
 {
-    shm_publish(slot, place & LOC_MASK); /* release: pairs with ordered_loc() (O5) */
+    shm_publish(slot, place & LOC_MASK); /* release: pairs with ordered_loc() (O5) (model: P2) */
 }
 
 /* Take an entry out; only for tombstones that nobody needs any more. Leaves that

@@ -2,6 +2,8 @@
  * ordered_find.c - searching and stepping through the ordered index, without
  * a lock. All that is read may be a node that is being used again: then what is
  * found is thrown away by whoever asked (O6); here it only must stay in bounds.
+ *
+ * tests/model/ has the steps that comments name: publish.pml G1 to G4, reuse.pml R1 to R5.
  */
 #include "index/ordered_node.h"
 
@@ -83,11 +85,11 @@ static int descend(const struct ordered_index *ix, kist_bytes key, struct ordere
             return KIST_ECORRUPT;
         out->path[out->depth].node = word;
         out->path[out->depth].at = pick_child(&n, key);
-        word = shm_read(&n.child[out->path[out->depth++].at]);
+        word = shm_read(&n.child[out->path[out->depth++].at]); /* (model: G1, R2) */
     }
     out->leaf = word;
-    if (word)
-        out->order = shm_read(&leaf_of(ix, word)->order); /* pairs with ordered_insert() (O5) */
+    if (word) /* pairs with ordered_insert() (O5) (model: G2) */
+        out->order = shm_read(&leaf_of(ix, word)->order);
     return KIST_OK;
 }
 
@@ -123,7 +125,7 @@ static int find_rank(const struct ordered_index *ix, const struct index_owner *o
     h = bytes_head(key.data, key.len, shm_peek(&leaf->skip) & 0xffff);
     for (unsigned i = 0; i < n; i++) {
         unsigned e = (unsigned)((order >>= 4) & 15);
-        uint64_t w = shm_peek(head + e); /* e = 15 would be a slot's word */
+        uint64_t w = shm_peek(head + e); /* e = 15 would be a slot's word (model: G3, R3) */
 
         below += w < h;
         upto += w <= h;

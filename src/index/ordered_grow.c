@@ -6,6 +6,9 @@
  * first node that has room, publishes it by one store, and retires what it
  * replaced. Killed before that store, nothing has changed, and what was built is
  * found by the next look around.
+ *
+ * tests/model/publish.pml has the steps that comments name, (model: P3), and reuse.pml
+ * those with Q.
  */
 #include "index/ordered_node.h"
 
@@ -111,7 +114,7 @@ static void write_leaf(const struct ordered_index *ix, uint64_t word, size_t ski
 {
     struct ordered_leaf *leaf = leaf_of(ix, word);
 
-    /* release: readers of the node's last use (O6) */
+    /* release: readers of the node's last use (O6) (model: P5, Q5) */
     shm_publish(&leaf->skip, skip);
     for (unsigned i = 0; i < ORDERED_WAYS; i++)
         shm_publish(&leaf->head[i], i < n ? e[i].head : 0);
@@ -365,7 +368,7 @@ static int build_inner(const struct change *c, const struct gather *g, unsigned 
     if (rc < 0)
         return rc;
     out = (shm_word *)(c->ix->base + node_offset(*word));
-    for (i = 0; i < bytes / 8; i++) /* release: readers of the node's last use (O6) */
+    for (i = 0; i < bytes / 8; i++) /* release: readers of the node's last use (O6) (model: Q5) */
         shm_publish(&out[i], shm_peek(&w[i]));
     return KIST_OK;
 }
@@ -386,10 +389,10 @@ static int change_publish(struct change *c, unsigned d, uint64_t word)
         to = &n.child[c->at->path[d - 1].at];
     }
     shm_publish(&head->built, shm_peek(&head->built) + 1);
-    shm_publish(to, word); /* pairs with descend() (O5) */
+    shm_publish(to, word); /* pairs with descend() (O5) (model: P6, Q6) */
     space_done(c->ix);
     for (unsigned i = 0; i < c->retired_count; i++)
-        space_retire(c->ix, c->retired[i]);
+        space_retire(c->ix, c->retired[i]); /* (model: Q7) */
     c->retired_count = 0;
     return KIST_OK;
 }
@@ -565,9 +568,9 @@ void ordered_insert(struct ordered_index *ix, kist_bytes key, struct ordered_spo
     unsigned e = free_entry(leaf);
 
     shm_publish(&leaf->head[e], bytes_head(key.data, key.len, shm_peek(&leaf->skip) & 0xffff));
-    shm_publish(&leaf->slot[e], place & LOC_MASK);
+    shm_publish(&leaf->slot[e], place & LOC_MASK); /* (model: P3) */
     at->order = order_insert(at->order, at->rank, e);
-    shm_publish(&leaf->order, at->order); /* pairs with descend() (O5) */
+    shm_publish(&leaf->order, at->order); /* pairs with descend() (O5) (model: P4) */
 }
 
 /* ---- taking out ------------------------------------------------------- */

@@ -12,6 +12,8 @@
  *     take:  list -> free page -> fresh page -> quarantine, if it is an eighth
  *            of all -> look around, the same -> a longer file -> if there is no
  *            room for that: quarantine and look around, however little they give
+ *
+ * tests/model/reuse.pml has the steps that comments name: (model: Q1).
  */
 #include "index/ordered_node.h"
 
@@ -128,7 +130,7 @@ int space_begin(struct ordered_index *ix, bool saves)
     uint64_t walks = shm_peek(&ordered_head(ix)->walks);
     int rc;
 
-    if (sp && sp->walks == walks) {
+    if (sp && sp->walks == walks) { /* (model: Q1) */
         sp->taken_count = 0;
         sp->saves = saves;
         return KIST_OK;
@@ -187,8 +189,8 @@ shm_word *space_scratch(struct ordered_index *ix, uint64_t bytes)
 
 static void bump(const struct index_owner *o)
 {
-    o->reuse(o->arg);
-    shm_fence(); /* the bump before every store into a released node (O6) */
+    o->reuse(o->arg); /* (model: Q3) */
+    shm_fence(); /* the bump before every store into a released node (O6) (model: Q4) */
 }
 
 /* A node's memory may be written from here on. Of a shape that no node has, it is
@@ -316,7 +318,7 @@ static int look_around(struct ordered_index *ix, const struct index_owner *o, bo
     }
     found = collect(sp, &l, fresh, false);
     if (found > 0 && (must || found >= pages * INDEX_PAGE / RELEASE_SHARE)) {
-        /* Told before a node is written: lists of other processes have them too. */
+        /* Told before a node is written: lists of other processes have them too (model: Q2). */
         shm_publish(&head->walks, sp->walks + 1);
         sp->walks++;
         bump(o);
