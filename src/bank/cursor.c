@@ -39,6 +39,7 @@ struct kist_cursor {
     struct group group;
     size_t at; /* entry of the group, with IN_GROUP */
     enum stand stand;
+    bool flows; /* the entry behind it is the next one, and nothing else is to be looked at */
     struct hash_cursor hash;
 
     uint8_t *key; /* where the group after this one begins */
@@ -164,7 +165,7 @@ static int try_open(kist_cursor *cur)
         return rc;
     }
     cur->whole = true;
-    atomic_thread_fence(memory_order_acquire); /* what was gathered, then the horizon */
+    shm_fence(); /* what was gathered, then the horizon (model: U3, U4) */
     return shm_read(&c->live->horizon) > s.visible ? 1 : KIST_OK;
 }
 
@@ -271,6 +272,13 @@ static int refuse_limited(const kist_cursor *cur)
                     cur->handle->bank->name);
 }
 
+static bool is_usable(const kist_cursor *cur)
+{
+    const struct bank *b = cur->handle->bank;
+
+    return *b->env->forked && !atomic_load_explicit(&b->closed, memory_order_relaxed);
+}
+
 /* The bank as it is now; a weak cursor's group may be of another content. */
 static __attribute__((noinline)) int check_bank(kist_cursor *cur)
 {
@@ -290,10 +298,7 @@ static __attribute__((noinline)) int check_bank(kist_cursor *cur)
  * is no matter for a group that is there. */
 static inline int check(kist_cursor *cur)
 {
-    const struct bank *b = cur->handle->bank;
-
-    if (__builtin_expect(cur->weak || !*b->env->forked ||
-                             atomic_load_explicit(&b->closed, memory_order_relaxed), 0)) {
+    if (__builtin_expect(cur->weak || !is_usable(cur), 0)) {
         int rc = check_bank(cur);
 
         if (rc < 0)
@@ -308,6 +313,7 @@ static int hand_out(kist_cursor *cur, size_t at, kist_entry *entry)
 
     cur->at = at;
     cur->stand = IN_GROUP;
+    cur->flows = !cur->weak && cur->limit == 0 && cur->group.down == cur->reverse;
     rc = group_entry(&cur->src, &cur->group, at, entry);
     cur->handed += rc == KIST_OK;
     return rc;
@@ -316,6 +322,7 @@ static int hand_out(kist_cursor *cur, size_t at, kist_entry *entry)
 static int beyond(kist_cursor *cur, bool down)
 {
     cur->stand = down ? BELOW : ABOVE;
+    cur->flows = false;
     return KIST_END;
 }
 
@@ -459,6 +466,7 @@ static int step_hash(kist_cursor *cur, kist_entry *entry)
             return beyond(cur, false);
         group_drop(&cur->group);
         cur->stand = FRESH;
+        cur->flows = false;
         next = 0;
         rc = gather_block(&cur->src, &cur->hash, &cur->group);
         if (rc != KIST_OK)
@@ -467,13 +475,29 @@ static int step_hash(kist_cursor *cur, kist_entry *entry)
     return hand_out(cur, next, entry);
 }
 
-int kist_cursor_next(kist_cursor *cur, kist_entry *entry)
+static __attribute__((noinline)) int next_slowly(kist_cursor *cur, kist_entry *entry)
 {
     int rc = check(cur);
 
     if (rc != KIST_OK)
         return rc;
     return cur->is_hash ? step_hash(cur, entry) : step(cur, cur->reverse, entry);
+}
+
+int kist_cursor_next(kist_cursor *cur, kist_entry *entry)
+{
+    size_t next = cur->at + 1;
+    const struct record *r;
+
+    if (__builtin_expect(!cur->flows || next >= cur->group.n || !is_usable(cur), 0))
+        return next_slowly(cur, entry);
+    r = cur->group.met[next].record;
+    if (__builtin_expect(!r || r->kind != RECORD_PUT, 0))
+        return next_slowly(cur, entry);
+    cur->at = next;
+    cur->handed++;
+    entry_fill(entry, r, (kist_bytes){ record_value(r), r->value_len });
+    return KIST_OK;
 }
 
 int kist_cursor_prev(kist_cursor *cur, kist_entry *entry)
@@ -498,6 +522,7 @@ int kist_cursor_first(kist_cursor *cur, kist_entry *entry)
         group_drop(&cur->group);
     }
     cur->stand = FRESH;
+    cur->flows = false;
     return step_hash(cur, entry);
 }
 

@@ -10,7 +10,7 @@ enum { SPINS = 100 };
 
 /* ---- the pin ---------------------------------------------------------- */
 
-/* Lock byte `at` (T2), and only then let go of what was locked before. -ENOENT: there
+/* Lock byte `at` (model: T2), and only then let go of what was locked before (model: T5). -ENOENT: there
  * is no lock file. Under the pins' lock. */
 static int pin_at(struct bank *b, uint64_t at)
 {
@@ -63,14 +63,15 @@ int pins_horizon(struct core *c, const struct state *s, uint64_t *horizon)
     uint64_t before = shm_peek(&c->live->horizon), to = s->visible;
     int rc;
 
-    shm_store(&c->live->horizon, to > before ? to : before); /* C1 */
-    shm_fence();                                             /* C2 */
-    rc = pins_lowest(c, to, &to);                            /* C3 */
+    shm_store(&c->live->horizon, to > before ? to : before); /* (model: C1) */
+    shm_fence();                                             /* (model: C2) */
+    rc = pins_lowest(c, to, &to);                            /* (model: C3) */
     if (rc < 0) {
         shm_store(&c->live->horizon, before); /* nothing goes */
         return rc;
     }
-    shm_publish(&c->live->horizon, to > before ? to : before);
+    /* ⚑ Not below where it was: that pin may be of a taker who is about to start over. */
+    shm_publish(&c->live->horizon, to > before ? to : before); /* (model: C4) */
     *horizon = to;
     return KIST_OK;
 }
@@ -115,7 +116,7 @@ int snapshot_moment(kist_bank *h, struct core *c, struct state *s, struct index_
 
 /* ---- holding ---------------------------------------------------------- */
 
-/* T2 to T4, unless a pin of this process covers S already. 1: the horizon passed. */
+/* Pin it, unless a pin of this process covers S already. 1: the horizon passed. */
 static int cover(struct core *c, struct snapshot *snap)
 {
     struct pins *p = &c->bank->pins;
@@ -128,8 +129,8 @@ static int cover(struct core *c, struct snapshot *snap)
     }
     if (rc < 0)
         return err_os(rc, c->bank->name, LOCK_FILE, "pin a snapshot");
-    atomic_thread_fence(memory_order_seq_cst);                            /* T3 */
-    return !covered && shm_read(&c->live->horizon) > snap->at ? 1 : KIST_OK; /* T4 */
+    shm_fence(); /* (model: T3) */
+    return !covered && shm_read(&c->live->horizon) > snap->at ? 1 : KIST_OK; /* (model: T4) */
 }
 
 /* Nobody needs what was locked below the oldest. */

@@ -13,8 +13,12 @@
  *
  *     cleaner   C1  publish the horizon: all that may go has a sequence below it
  *               C2  fence
- *               C3  ask for the lowest lock below it; set the horizon back to that
- *               C4  what was emptied at or below the horizon goes
+ *               C3  ask for the lowest lock below it
+ *               C4  set the horizon back to that, but not below where it was
+ *               C5  what was emptied at or below it goes
+ *
+ * Who only looks (a short scan) reads S, gathers, fences, and reads the horizon: U1 to
+ * U4. tests/model/pin.pml has all of it.
  *
  * Either the cleaner's question meets the lock, or the taker's look the horizon.
  *

@@ -309,34 +309,35 @@ int ordered_find(const struct ordered_index *ix, const struct index_owner *o, ki
     return rc == KIST_END ? KIST_MISS : rc;
 }
 
-/* The location of the entry at `rank`, added to the n there are. */
-static inline unsigned add_loc(const struct ordered_index *ix, const struct ordered_spot *at,
-                               unsigned rank, uint64_t *loc, unsigned n)
+/* The location of entry e, added to the n there are. */
+static inline unsigned add_loc(const struct ordered_leaf *leaf, unsigned e, uint64_t *loc,
+                               unsigned n)
 {
-    unsigned e = order_at(at->order, rank);
-    uint64_t l = e < ORDERED_WAYS ? shm_read(leaf_of(ix, at->leaf)->slot + e) & LOC_MASK : 0;
+    uint64_t l = e < ORDERED_WAYS ? shm_read(&leaf->slot[e]) & LOC_MASK : 0;
 
-    if (l)
-        loc[n++] = l;
-    return n;
+    loc[n] = l;
+    return n + (l != 0);
 }
 
 unsigned ordered_ahead(const struct ordered_index *ix, const struct ordered_spot *at,
                        uint64_t loc[ORDERED_WAYS])
 {
-    unsigned n = 0;
+    const struct ordered_leaf *leaf = leaf_of(ix, at->leaf);
+    unsigned count = at->leaf ? order_count(at->order) : 0, n = 0;
+    uint64_t order = at->order >> (4 * (at->rank & 15));
 
-    for (unsigned rank = at->rank; at->leaf && rank < order_count(at->order); rank++)
-        n = add_loc(ix, at, rank, loc, n);
+    for (unsigned rank = at->rank; rank < count; rank++)
+        n = add_loc(leaf, (unsigned)((order >>= 4) & 15), loc, n);
     return n;
 }
 
 unsigned ordered_behind(const struct ordered_index *ix, const struct ordered_spot *at,
                         uint64_t loc[ORDERED_WAYS])
 {
+    const struct ordered_leaf *leaf = leaf_of(ix, at->leaf);
     unsigned n = 0;
 
     for (unsigned rank = at->rank + 1; at->leaf && rank-- > 0;)
-        n = add_loc(ix, at, rank, loc, n);
+        n = add_loc(leaf, order_at(at->order, rank), loc, n);
     return n;
 }
