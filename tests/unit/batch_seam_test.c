@@ -528,6 +528,63 @@ TEST(a_reader_that_met_a_batch_before_it_was_given_up_looks_again)
     fixture_close(&f);
 }
 
+/* ---- a batch that can't be undone at once -------------------------------- */
+
+static bool no_descriptors;
+
+static int open_none(int dir, const char *path, int flags, uint32_t mode)
+{
+    return no_descriptors ? -EMFILE : os_real_open_under(dir, path, flags, mode);
+}
+
+static int64_t pwrite_the_last(int fd, const void *buf, size_t len, uint64_t off)
+{
+    no_descriptors |= writes_left == 0;
+    return pwrite_some(fd, buf, len, off);
+}
+
+TEST(a_batch_that_can_not_be_undone_is_undone_by_the_next_writer)
+{
+    kist_bank_options opt = durable_and_small();
+    struct fixture f = fixture_open_with(&opt);
+    char large[12000] = { 0 };
+    kist_batch *batch;
+    uint64_t version;
+    size_t len;
+
+    put_text(f.bank, "k", "before");
+    must_ok(kist_batch_open(&batch, f.bank));
+    must_ok(kist_batch_put(batch, text("k"), text("given up")));
+    must_ok(kist_batch_put(batch, text("new"), text("given up")));
+    /* The segment made ahead is too small: undoing it looks for a file that is gone. */
+    must_ok(kist_batch_put(batch, text("large"), (kist_bytes){ large, sizeof large }));
+    must_ok(kist_batch_put(batch, text("last"), text("fails")));
+    os_seam.open_under = open_none;
+    os_seam.pwrite = pwrite_the_last;
+    writes_left = 3;
+    must_rc(kist_batch_commit(batch), KIST_EFULL);
+    must(no_descriptors);
+    must_hold(f.bank, "k", "before");
+    must_hold(f.bank, "new", NULL);
+    must(kist_put(f.bank, text("k"), text("not yet")) < 0);
+    must_hold(f.bank, "k", "before");
+    no_descriptors = false;
+    os_seam.open_under = os_real_open_under;
+    os_seam.pwrite = os_real_pwrite;
+    writes_left = -1;
+    put_text(f.bank, "other", "1");
+    must_hold(f.bank, "k", "before");
+    must_hold(f.bank, "new", NULL);
+    must_rc(kist_get_copy(f.bank, text("large"), &version, sizeof version, &len), KIST_MISS);
+    must(count_of(f.bank) == 2);
+    must_ok(kist_batch_commit(batch));
+    must_hold(f.bank, "k", "given up");
+    must(count_of(f.bank) == 5);
+    kist_batch_close(batch);
+    must_verify(f.bank);
+    fixture_close(&f);
+}
+
 /* A walk copies slots while a batch is under way, and looks where they lead to when it
  * was given up. */
 static kist_iter *walk;
