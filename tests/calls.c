@@ -13,6 +13,7 @@ void calls_must_say(kist_bank *bank, int want)
 {
     kist_bytes key = text("k"), value;
     kist_view *view;
+    kist_batch *batch;
     kist_iter *iter;
     kist_meta meta;
     kist_stats stats = { .size = sizeof stats };
@@ -36,6 +37,8 @@ void calls_must_say(kist_bank *bank, int want)
     must_rc(kist_clear(bank), want);
     must_rc(kist_replace(bank, refuse_next, NULL), want);
     must_rc(kist_sync(bank), want);
+    must_rc(kist_batch_open(&batch, bank), want);
+    must(batch == NULL);
     must_rc(kist_iter_open(&iter, bank), want);
     must_rc(kist_stat(bank, &stats), want);
     must_rc(kist_count(bank, &n), want);

@@ -474,14 +474,15 @@ KIST_API KIST_NODISCARD int kist_batch_expect(kist_batch *batch, kist_bytes key,
 KIST_API KIST_NODISCARD int kist_batch_get_view(kist_batch *batch, kist_bytes key,
                                                 kist_view **out);
 
-/* The changes in it: puts and deletes, each counted once.                     */
+/* The keys that it changes, by puts or deletes. For any thread.               */
 KIST_API uint64_t kist_batch_count(const kist_batch *batch);
 
 /*
  * Make all of it visible at once; the batch is empty then, and can be filled
- * again. Deletes of keys that have no value do nothing. Unless the result is
- * KIST_OK nothing was changed, and the batch is as it was (but see kist_put()
- * for an error of the sync itself).
+ * again. Deletes of keys that have no value do nothing. Other writers wait as
+ * long as it takes. Unless the result is KIST_OK nothing was changed, and the
+ * batch is as it was. But with KIST_DURABILITY_ALWAYS an error of the sync
+ * itself means: visible to all, and perhaps not durable; the batch is empty.
  *
  * Returns    KIST_OK
  *            KIST_CHANGED  an expected key has another sequence
@@ -491,7 +492,8 @@ KIST_API uint64_t kist_batch_count(const kist_batch *batch);
  */
 KIST_API KIST_NODISCARD int kist_batch_commit(kist_batch *batch);
 
-/* Empty it, without a change to the bank. Returns KIST_OK or KIST_EINUSE.     */
+/* Empty it, without a change to the bank.
+ * Returns    KIST_OK, KIST_EINUSE, KIST_ECLOSED, KIST_EFORK                   */
 KIST_API int kist_batch_reset(kist_batch *batch);
 
 /* Free it; what was not committed is forgotten. NULL is a no-op.              */
