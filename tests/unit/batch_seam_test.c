@@ -483,11 +483,17 @@ static void *read_held(void *arg)
     return NULL;
 }
 
+/* Is it the record that is to fail? */
+static bool is_the_last(const void *buf, size_t len)
+{
+    return memmem(buf, len, "fails", 5) != NULL;
+}
+
 /* The write that fails waits for the reader. */
 static int64_t pwrite_when_held(int fd, const void *buf, size_t len, uint64_t off)
 {
-    if (writes_left != 0 || held.is_given_up)
-        return pwrite_some(fd, buf, len, off);
+    if (!is_the_last(buf, len))
+        return os_real_pwrite(fd, buf, len, off);
     must(pthread_create(&held.thread, NULL, read_held, NULL) == 0);
     while (!held.is_reader_held)
         (void)os_real_sleep(1);
@@ -512,9 +518,7 @@ TEST(a_reader_that_met_a_batch_before_it_was_given_up_looks_again)
     must_ok(kist_batch_put(batch, text("last"), text("fails")));
     os_seam.open_under = open_held;
     os_seam.pwrite = pwrite_when_held;
-    writes_left = 3;
     must_rc(kist_batch_commit(batch), KIST_EFULL);
-    writes_left = -1;
     put_text(f.bank, "other", "1");
     held.is_given_up = true;
     must(pthread_join(held.thread, NULL) == 0);
@@ -539,8 +543,10 @@ static int open_none(int dir, const char *path, int flags, uint32_t mode)
 
 static int64_t pwrite_the_last(int fd, const void *buf, size_t len, uint64_t off)
 {
-    no_descriptors |= writes_left == 0;
-    return pwrite_some(fd, buf, len, off);
+    if (!is_the_last(buf, len))
+        return os_real_pwrite(fd, buf, len, off);
+    no_descriptors = true;
+    return -ENOSPC;
 }
 
 TEST(a_batch_that_can_not_be_undone_is_undone_by_the_next_writer)
@@ -561,7 +567,6 @@ TEST(a_batch_that_can_not_be_undone_is_undone_by_the_next_writer)
     must_ok(kist_batch_put(batch, text("last"), text("fails")));
     os_seam.open_under = open_none;
     os_seam.pwrite = pwrite_the_last;
-    writes_left = 3;
     must_rc(kist_batch_commit(batch), KIST_EFULL);
     must(no_descriptors);
     must_hold(f.bank, "k", "before");
@@ -571,7 +576,6 @@ TEST(a_batch_that_can_not_be_undone_is_undone_by_the_next_writer)
     no_descriptors = false;
     os_seam.open_under = os_real_open_under;
     os_seam.pwrite = os_real_pwrite;
-    writes_left = -1;
     put_text(f.bank, "other", "1");
     must_hold(f.bank, "k", "before");
     must_hold(f.bank, "new", NULL);
@@ -592,8 +596,8 @@ static kist_entry walked;
 
 static int64_t pwrite_when_walked(int fd, const void *buf, size_t len, uint64_t off)
 {
-    if (writes_left != 0)
-        return pwrite_some(fd, buf, len, off);
+    if (!is_the_last(buf, len))
+        return os_real_pwrite(fd, buf, len, off);
     must_ok(kist_iter_next(walk, &walked));
     return -ENOSPC;
 }
@@ -619,9 +623,8 @@ TEST(a_walk_that_met_a_batch_before_it_was_given_up_looks_again)
             must_ok(kist_batch_put(batch, number(key), text("given up")));
         must_ok(kist_iter_open(&walk, f.bank));
         os_seam.pwrite = pwrite_when_walked;
-        writes_left = 10; /* but not the commit record */
+        must_ok(kist_batch_put(batch, text("last"), text("fails")));
         must_rc(kist_batch_commit(batch), KIST_EFULL);
-        writes_left = -1;
         os_seam.pwrite = os_real_pwrite;
         must_be_before(&walked);
         put_text(f.bank, "other", "before");
