@@ -150,81 +150,54 @@ int clean_below(kist_bank *h, uint64_t n)
 
 /* ---- batches ---------------------------------------------------------- */
 
-/* ⚑ A commit counts while all records of its batch are there. Before one is
- * moved away, another commit, by then as durable as the first, vouches for
- * whatever is left between two places. */
-static int vouch(struct writer *w, struct state *s, uint64_t first, uint64_t end)
+/* ⚑ A batch that is cleaned in part counts because a mark says that its commit is
+ * durable: no segment goes before such a mark is (sync_vouched()). */
+static void note_batch(struct live *l, uint64_t first, uint64_t commit)
 {
-    const struct record_bank *b = &w->core->bank->set.record;
-    struct commit_body body = { .first = first, .count = 0, .sum = end };
-    struct entry e = {
-        .kind = RECORD_COMMIT,
-        .sequence = s->visible,
-        .mtime_ns = os_clock(OS_CLOCK_REAL_COARSE),
-        .value = { &body, sizeof body },
-        .key_hash = record_hash_key(b, NULL, 0),
-        .value_hash = record_hash_value(&body, sizeof body, NULL),
-    };
-    uint64_t place;
-    int rc = append_room(w->core, s, entry_size(&e), APPEND_LAST);
-
-    if (rc == KIST_OK)
-        rc = append(w->core, s, &e, w->handle->durability == KIST_DURABILITY_ALWAYS, &place);
-    if (rc < 0)
-        return rc;
-    shm_store(&w->core->live->range_first, first);
-    shm_store(&w->core->live->range_end, end);
-    return KIST_OK;
+    shm_store(&l->range_first, first);
+    shm_store(&l->range_end, commit);
 }
 
-int clean_before_batch(kist_bank *h, uint64_t first, uint64_t end)
+int clean_before_batch(kist_bank *h, uint64_t first, uint64_t commit)
 {
     struct writer w;
     int rc = write_begin(&w, h, 0);
 
     if (rc < 0)
         return rc;
-    rc = vouch(&w, &w.state, first, end);
-    if (rc == KIST_OK)
-        core_step(w.core, &w.state);
+    note_batch(w.core->live, first, commit);
     write_end(&w);
-    return rc < 0 ? rc : clean_below(h, place_n(first));
+    return clean_below(h, place_n(first));
 }
 
-/* Make sure that the batch of the record at `place` is vouched for, if it was
- * committed: then its commit ends the run of records in batches that it lies in, unless
- * it was moved, and vouches already. Where all of the batch lies in the segment that
- * is emptied it all goes at once, and nothing is written. */
-static int vouch_for(struct writer *w, struct cleaning *cl, struct state *s, uint64_t place)
+/* Look whether the record at `place` is in a batch that was committed, and note that. The
+ * commit ends the run of records in batches that it lies in; where it was moved nothing
+ * is known. */
+static int look_for_commit(struct writer *w, struct cleaning *cl, const struct state *s,
+                           uint64_t place)
 {
     struct live *l = w->core->live;
     struct walk walk = { .core = w->core, .at = place, .newest = place_n(s->tail) };
-    struct commit_body body = { 0 };
+    struct commit_body body;
     const struct record *r;
     uint64_t at;
     int rc;
 
-    if (place < cl->vouched || (place >= shm_peek(&l->range_first) && place < shm_peek(&l->range_end)))
+    if (place < cl->looked || (place >= shm_peek(&l->range_first) && place < shm_peek(&l->range_end)))
         return KIST_OK;
     do
         rc = walk_next(&walk, &r, &at);
     while (rc == KIST_OK && at < s->tail && r->kind & RECORD_IN_BATCH);
     if (rc < 0)
         return rc;
-    cl->vouched = rc == KIST_OK ? at : s->tail;
+    cl->looked = rc == KIST_OK ? at : s->tail;
     if (rc != KIST_OK || record_kind(r) != RECORD_COMMIT || r->value_len != sizeof body)
         return KIST_OK; /* it was given up */
     memcpy(&body, record_value(r), sizeof body);
-    if (body.count == 0)
-        return KIST_OK;
-    if (body.first > place) { /* ⚑ given up, and another one follows in the run */
-        cl->vouched = body.first;
-        return KIST_OK;
-    }
-    if (place_n(body.first) != cl->n || place_n(at) != cl->n)
-        return vouch(w, s, body.first, at);
-    shm_store(&l->range_first, body.first);
-    shm_store(&l->range_end, at);
+    if (body.count != 0 && body.first <= place)
+        note_batch(l, body.first, at);
+    else if (body.count != 0) /* ⚑ given up, and another one follows in the run */
+        cl->looked = body.first;
     return KIST_OK;
 }
 
@@ -302,7 +275,7 @@ int clean_move(struct writer *w, struct cleaning *cl, struct state *s,
     int rc;
 
     if (r->kind & RECORD_IN_BATCH) {
-        rc = vouch_for(w, cl, s, place);
+        rc = look_for_commit(w, cl, s, place);
         if (rc < 0)
             return rc;
     }

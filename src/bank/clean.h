@@ -22,7 +22,7 @@ struct cleaning {
     uint64_t horizon; /* tombstones above it are not given up */
     uint64_t hashed;  /* see struct scan */
     uint64_t moved;   /* bytes, in all */
-    uint64_t vouched; /* batches below this place need no more looking for */
+    uint64_t looked; /* batches below this place need no more looking for */
     uint64_t incarnation; /* whose index leads nowhere into it; 0: none yet */
     bool was_rebuilt;     /* that index is gone: nothing is known of it */
 };

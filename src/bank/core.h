@@ -619,9 +619,8 @@ int adopt_range(struct core *c, struct state *s, uint64_t first, uint64_t end);
  * Not under the lock word. */
 int clean_below(kist_bank *h, uint64_t n);
 
-/* The same after a replace: first a record that vouches for its batch, records
- * `first` to the commit at `end`, whatever is moved out of it later. */
-int clean_before_batch(kist_bank *h, uint64_t first, uint64_t end);
+/* The same after a replace, whose batch begins at `first`, and is noted. */
+int clean_before_batch(kist_bank *h, uint64_t first, uint64_t commit);
 
 /* ---- segments that snapshots keep (waiting.c); the writer ------------- */
 

@@ -101,8 +101,8 @@ struct live {
     shm_word cleared;  /* sequence of the last clear: what is below it is dead */
     shm_word emptying; /* N whose tombstones are given up: keys in it may be
                           without a slot, until its file is gone */
-    shm_word range_first, range_end; /* places that a commit vouches for whose
-                          batch may be cleaned in part (clean.c) */
+    shm_word range_first, range_end; /* the places of a batch that was committed, as who
+                          cleaned last, or replaced, has found it */
 
     shm_word intent; /* 640: 1: the next four tell of a split to finish */
     shm_word intent_old, intent_prefix, intent_lo, intent_hi;
@@ -173,8 +173,8 @@ void live_retire(struct live *l);
 /* Over everything but lock, seats, clean, and dirty; never 0. */
 uint64_t live_checksum(const struct live *l);
 
-/* Is a record at `place` known to count? One in a batch is when a commit
- * vouches for its place; of others it may not be known that they do. */
+/* Is a record at `place` known to count? Of one in a batch it is known while that batch
+ * is the one that was noted last. */
 static inline bool live_counts(const struct live *l, const struct record *r, uint64_t place)
 {
     return !(r->kind & RECORD_IN_BATCH) ||
