@@ -41,7 +41,9 @@ void calls_must_say(kist_bank *bank, int want)
     must(batch == NULL);
     must_rc(kist_iter_open(&iter, bank), want);
     must_rc(kist_stat(bank, &stats), want);
+    must_rc(kist_save_index(bank), want);
     must_rc(kist_count(bank, &n), want);
+    must_rc(kist_size_bytes(bank, &n), want);
     must_rc(kist_fragmentation(bank, &share), want);
     must_rc(kist_compact(bank, NULL, NULL), want);
     must_rc(kist_verify(bank, &report, NULL, NULL), want);

@@ -107,6 +107,14 @@ _Noreturn void test_skip(const char *why)
     abort();
 }
 
+bool test_in_memory;
+
+void test_needs_files(void)
+{
+    if (test_in_memory)
+        test_skip("its stores are in memory");
+}
+
 void row_print(const struct row *row)
 {
     (void)printf("ROW %s cases=%" PRIu64 " states=%" PRIu64 " failures=%" PRIu64 " skipped=%" PRIu64

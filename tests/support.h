@@ -61,6 +61,11 @@ void support_end(void);
 /* Says why and ends the case as skipped. */
 _Noreturn void test_skip(const char *why);
 
+/* First in a case that looks at a store's files, or shares them with children:
+ * it is skipped where memory.c has put them into memory. */
+void test_needs_files(void);
+extern bool test_in_memory;
+
 uint64_t test_scaled(uint64_t count); /* times KIST_TEST_SCALE, at least 1 */
 uint64_t test_seed(void);
 

@@ -150,6 +150,7 @@ enum kist_store_flag {
     KIST_STORE_CREATE = 1,   /* make the directory and the store if missing  */
     KIST_STORE_READONLY = 2, /* never change a byte; all banks read-only     */
     KIST_STORE_ANY_FS = 4,   /* accept network and unknown file systems      */
+    KIST_STORE_MEMORY = 8,   /* in memory of this process alone              */
 };
 
 enum kist_log_level { KIST_LOG_INFO = 1, KIST_LOG_WARNING = 2, KIST_LOG_DAMAGE = 3 };
@@ -186,14 +187,25 @@ typedef struct kist_store_options {
  * Open the store in the directory `path`.
  *
  *   out    receives the handle; NULL on failure
- *   path   resolved as given; beneath it no symlink is followed
+ *   path   resolved as given; beneath it no symlink is followed;
+ *          NULL with KIST_STORE_MEMORY
  *   opt    NULL: all defaults
+ *
+ * With KIST_STORE_MEMORY the store is made anew, in memory that no other
+ * process sees, and is gone with its last handle; everything else is as on a
+ * disk. Each file takes one of the process's descriptors as long as it exists: a
+ * bank has five, more when it has more than one heap file, and some more while
+ * it is open; see RLIMIT_NOFILE. /proc must be mounted. A forked child that
+ * neither closes its handles nor runs another program keeps the memory in use.
+ * To share such a store between processes, make one on a tmpfs.
  *
  * Returns    KIST_OK
  *            KIST_ENOSTORE  no store there, and no KIST_STORE_CREATE
  *            KIST_EFORMAT, KIST_ENEWER, KIST_ECORRUPT  its kist.store
  *            KIST_ENETFS    not a local file system
- *            KIST_EINVAL    an option
+ *            KIST_EINVAL    an option, or the path
+ *            -EMFILE        no descriptor is left
+ *            -ENOSYS        in memory: there is no /proc
  *            -EACCES, -EROFS, -ENOENT, ... from the system
  * Owner      the caller; kist_store_close()
  */
@@ -441,6 +453,16 @@ KIST_API KIST_NODISCARD int kist_replace(kist_bank *bank,
  *            KIST_EREADONLY, KIST_EGONE, KIST_ECLOSED, KIST_EFORK
  */
 KIST_API KIST_NODISCARD int kist_sync(kist_bank *bank);
+
+/*
+ * kist_sync(), and the index's file too, which makes a close that follows quick.
+ * No later open needs it: after a close, or a kill, that takes the same short
+ * time with or without this call. After power loss the index is built anew,
+ * unless the bank had been closed before.
+ *
+ * Returns    as kist_sync()
+ */
+KIST_API KIST_NODISCARD int kist_save_index(kist_bank *bank);
 
 /* ---- batches ---------------------------------------------------------- */
 

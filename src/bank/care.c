@@ -39,6 +39,21 @@ int kist_count(kist_bank *h, uint64_t *entries)
     return rc;
 }
 
+int kist_size_bytes(kist_bank *h, uint64_t *bytes)
+{
+    struct core *c;
+    struct state s;
+    int rc = kist_read_begin();
+
+    if (rc < 0)
+        return rc;
+    rc = read_state(h, &c, &s);
+    if (rc == KIST_OK)
+        *bytes = s.payload;
+    kist_read_end();
+    return rc;
+}
+
 static uint64_t wasted(const struct state *s)
 {
     return s->used > s->live ? s->used - s->live : 0;

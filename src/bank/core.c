@@ -358,7 +358,9 @@ int core_follow_index(struct core *c, bool anew)
     }
     os_mutex_unlock(&c->mapping);
     if (rc < 0)
-        return bank_err(c->bank, rc > -4096 && rc != -ENOENT ? err_system(rc) : KIST_ECORRUPT,
+        return bank_err(c->bank,
+                        rc == KIST_ENOMEM || (rc > -4096 && rc != -ENOENT) ? err_system(rc)
+                                                                      : KIST_ECORRUPT,
                         "kist.index", ERR_NOWHERE,
                         "the index can't be opened (%s); run 'kist repair'", kist_strerror(rc));
     return rc;

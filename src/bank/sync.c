@@ -282,6 +282,26 @@ int kist_sync(kist_bank *h)
     return rc < 0 ? rc : sync_to(h, s.tail);
 }
 
+/* ⚑ An index that was not written, and whose pages the kernel calls clean, must
+ * never be marked clean: so its failed sync is as final as any. */
+int kist_save_index(kist_bank *h)
+{
+    struct core *c;
+    int rc = kist_sync(h);
+
+    if (rc == KIST_OK)
+        rc = kist_read_begin();
+    if (rc < 0)
+        return rc;
+    rc = core_enter(h, &c);
+    if (rc == KIST_OK) {
+        rc = index_file_sync(core_index(c));
+        rc = rc < 0 ? sync_failed(c, rc) : KIST_OK;
+    }
+    kist_read_end();
+    return rc;
+}
+
 /* A mark names only what the sync before it made durable. Where files are to
  * go for good, a second one vouches for what replaces them: else damage to a
  * record of the last sync would pass for a torn tail, and take it along. */

@@ -95,7 +95,8 @@ int err_system(int rc)
 int err_os(int rc, const char *bank, const char *file, const char *what)
 {
     rc = err_system(rc);
-    return err_set(rc, bank, file, ERR_NOWHERE, "cannot %s: %s", what, kist_strerror(rc));
+    return err_set(rc, bank, file, ERR_NOWHERE, "cannot %s: %s%s", what, kist_strerror(rc),
+                   rc == -EMFILE ? " in this process; raise RLIMIT_NOFILE (ulimit -n)" : "");
 }
 
 int options_take(void *to, size_t known, const void *from, const char *what)

@@ -3,6 +3,7 @@
  * a negated errno comes back, EINTR is retried, signals do not escape.
  */
 #include "base/os.h"
+#include "base/memdir.h"
 #include "base/shm.h"
 
 #include <dirent.h>
@@ -31,6 +32,9 @@
 
 #ifndef STATX_MNT_ID_UNIQUE
 #define STATX_MNT_ID_UNIQUE 0x4000u /* Linux 6.8 */
+#endif
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u /* Linux 6.3 */
 #endif
 
 #ifdef KIST_SEAM
@@ -110,6 +114,8 @@ int OS_REAL(open_under)(int dir, const char *path, int flags, uint32_t mode)
     };
     long fd;
 
+    if (memdir_has(dir))
+        return memdir_open(dir, path, flags, mode);
     do
         fd = syscall(SYS_openat2, dir, path, &how, sizeof how);
     while (fd < 0 && (errno == EINTR || errno == EAGAIN));
@@ -118,8 +124,39 @@ int OS_REAL(open_under)(int dir, const char *path, int flags, uint32_t mode)
     return result(fd);
 }
 
+int OS_REAL(memory_dir)(void)
+{
+    return memdir_make(geteuid(), getegid());
+}
+
+/* Not to be executed, which some systems insist on, and older kernels do not
+ * know. */
+int OS_REAL(memory_file)(const char *name)
+{
+    char cut[200]; /* 249 bytes is the most */
+    int fd;
+
+    (void)snprintf(cut, sizeof cut, "%s", name);
+    fd = memfd_create(cut, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL)
+        fd = memfd_create(cut, MFD_CLOEXEC);
+    return result(fd);
+}
+
+/* By the thread, not by the process: of one whose first thread has ended, /proc
+ * has no descriptors. */
+int OS_REAL(reopen)(int fd, int flags)
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof path, "/proc/thread-self/fd/%d", fd);
+    return OS_REAL(open_path)(path, flags);
+}
+
 int OS_REAL(close)(int fd)
 {
+    if (memdir_has(fd))
+        return memdir_close(fd);
     return result(close(fd)); /* never retried: Linux has closed it */
 }
 
@@ -144,6 +181,8 @@ int OS_REAL(stat)(int fd, struct os_stat *out)
 {
     struct stat sb;
 
+    if (memdir_has(fd))
+        return memdir_stat(fd, out);
     if (fstat(fd, &sb) < 0)
         return -errno;
     stat_take(&sb, out);
@@ -154,6 +193,8 @@ int OS_REAL(stat_under)(int dir, const char *path, struct os_stat *out)
 {
     struct stat sb;
 
+    if (memdir_has(dir))
+        return memdir_stat_under(dir, path, out);
     if (fstatat(dir, path, &sb, AT_SYMLINK_NOFOLLOW) < 0)
         return -errno;
     stat_take(&sb, out);
@@ -162,6 +203,8 @@ int OS_REAL(stat_under)(int dir, const char *path, struct os_stat *out)
 
 int OS_REAL(own)(int fd, uint32_t uid, uint32_t gid, uint32_t mode)
 {
+    if (memdir_has(fd))
+        return memdir_own(fd, uid, gid, mode);
     if (geteuid() == 0 && fchown(fd, uid, gid) < 0)
         return -errno;
     return result(fchmod(fd, mode));
@@ -176,9 +219,11 @@ int OS_REAL(is_local)(int fd, bool *out)
           FAT */
     struct statfs fs;
 
+    *out = memdir_has(fd);
+    if (*out)
+        return 0;
     if (fstatfs(fd, &fs) < 0)
         return -errno;
-    *out = false;
     for (size_t i = 0; i < sizeof local / sizeof *local; i++)
         *out |= (uint32_t)fs.f_type == local[i];
     return 0;
@@ -251,6 +296,10 @@ int OS_REAL(place)(int fd, struct os_place *out)
 {
     struct stat sb;
 
+    if (memdir_has(fd)) { /* there is no other, as long as there is the store */
+        *out = (struct os_place){ .witness = 1 };
+        return 0;
+    }
     if (fstat(fd, &sb) < 0)
         return -errno;
     out->witness = sysfs_witness(sb.st_dev);
@@ -268,16 +317,22 @@ int OS_REAL(mkdir_path)(const char *path, uint32_t mode)
 
 int OS_REAL(mkdir)(int dir, const char *path, uint32_t mode)
 {
+    if (memdir_has(dir))
+        return memdir_mkdir(dir, path, mode);
     return result(mkdirat(dir, path, mode));
 }
 
 int OS_REAL(link)(int dir, const char *from, const char *to)
 {
+    if (memdir_has(dir))
+        return memdir_link(dir, from, to);
     return result(linkat(dir, from, dir, to, 0));
 }
 
 int OS_REAL(rename)(int dir, const char *from, const char *to)
 {
+    if (memdir_has(dir))
+        return memdir_rename(dir, from, to, true);
     return result(renameat(dir, from, dir, to));
 }
 
@@ -287,6 +342,8 @@ int OS_REAL(rename_new)(int dir, const char *from, const char *to)
 {
     struct stat sb;
 
+    if (memdir_has(dir))
+        return memdir_rename(dir, from, to, false);
     if (renameat2(dir, from, dir, to, RENAME_NOREPLACE) == 0)
         return 0;
     if (errno != EINVAL && errno != ENOSYS)
@@ -298,18 +355,25 @@ int OS_REAL(rename_new)(int dir, const char *from, const char *to)
 
 int OS_REAL(unlink)(int dir, const char *path)
 {
+    if (memdir_has(dir))
+        return memdir_unlink(dir, path);
     return result(unlinkat(dir, path, 0));
 }
 
 int OS_REAL(rmdir)(int dir, const char *path)
 {
+    if (memdir_has(dir))
+        return memdir_rmdir(dir, path);
     return result(unlinkat(dir, path, AT_REMOVEDIR));
 }
 
 int64_t OS_REAL(list)(int fd, void *buf, size_t len)
 {
-    long n = syscall(SYS_getdents64, fd, buf, len);
+    long n;
 
+    if (memdir_has(fd))
+        return memdir_list(fd, buf, len);
+    n = syscall(SYS_getdents64, fd, buf, len);
     return n < 0 ? -errno : n;
 }
 
@@ -425,7 +489,7 @@ int OS_REAL(truncate)(int fd, uint64_t size)
 /* A failed sync is final (I6): no retry, not even for EINTR. */
 int OS_REAL(fsync)(int fd)
 {
-    return result(fsync(fd));
+    return memdir_has(fd) ? 0 : result(fsync(fd));
 }
 
 int OS_REAL(fdatasync)(int fd)
@@ -531,6 +595,8 @@ int OS_REAL(flock)(int fd, enum os_lock_kind kind)
     int op = kind == OS_LOCK_FREE ? LOCK_UN : kind == OS_LOCK_SHARED ? LOCK_SH : LOCK_EX;
     int rc;
 
+    if (memdir_has(fd))
+        return memdir_flock(fd, kind);
     do
         rc = flock(fd, op);
     while (rc < 0 && errno == EINTR);

@@ -72,10 +72,14 @@ struct os_place {
 
 /* clang-format off */
 #define OS_CALLS(X)                                                                                \
-    /* files: paths below `dir` follow no symlink and never leave it */                            \
+    /* files: paths below `dir` follow no symlink and never leave it; `dir` may be in              \
+     * memory, see memdir.h, which what is behind this table alone can tell */                     \
     X(int, open_path, (const char *path, int flags), (path, flags))                                \
     X(int, open_under, (int dir, const char *path, int flags, uint32_t mode),                      \
       (dir, path, flags, mode))                                                                    \
+    X(int, memory_dir, (void), ()) /* a new one in memory, with no name */                         \
+    X(int, memory_file, (const char *name), (name)) /* in memory; the name is for people alone */  \
+    X(int, reopen, (int fd, int flags), (fd, flags)) /* a description of its own; by /proc */      \
     X(int, close, (int fd), (fd))                                                                  \
     X(int, stat, (int fd, struct os_stat *out), (fd, out))                                         \
     X(int, stat_under, (int dir, const char *path, struct os_stat *out), (dir, path, out))         \

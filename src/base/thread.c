@@ -1,6 +1,7 @@
 /* thread.c - read sections, epochs, and the error context of each thread. */
 #include "base/thread.h"
 
+#include "base/memdir.h"
 #include "base/os.h"
 #include "base/shm.h"
 
@@ -56,6 +57,13 @@ void thread_allow_forks(void)
 static void before_fork(void)
 {
     os_mutex_lock(&all.lock);
+    memdir_before_fork();
+}
+
+static void behind_fork(void)
+{
+    memdir_behind_fork();
+    os_mutex_unlock(&all.lock);
 }
 
 /* E3: in a forked child only the thread that forked goes on. What waited
@@ -64,6 +72,7 @@ static void before_fork(void)
 static void on_fork_child(void)
 {
     os_mutex_init(&all.lock);
+    memdir_in_child();
     for (struct thread *t = atomic_load(&all.cells); t; t = t->next)
         if (t != thread_cell)
             cell_free(t);
@@ -83,7 +92,7 @@ static void on_fork_child(void)
 static void start(void)
 {
     all.works = pthread_key_create(&all.key, on_thread_exit) == 0 &&
-                pthread_atfork(before_fork, thread_allow_forks, on_fork_child) == 0;
+                pthread_atfork(before_fork, behind_fork, on_fork_child) == 0;
     atomic_store(&all.must_fence, os_barrier() < 0);
 }
 

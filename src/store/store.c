@@ -31,10 +31,13 @@ static const char magic[8] = { 'K', 'I', 'S', 'T', 'S', 'T', 'O', 'R' };
 
 static int store_options_check(const kist_store_options *o)
 {
-    if (o->flags & ~(uint32_t)(KIST_STORE_CREATE | KIST_STORE_READONLY | KIST_STORE_ANY_FS))
+    if (o->flags & ~(uint32_t)(KIST_STORE_CREATE | KIST_STORE_READONLY | KIST_STORE_ANY_FS |
+                               KIST_STORE_MEMORY))
         return options_bad("flags");
     if ((o->flags & KIST_STORE_CREATE) && (o->flags & KIST_STORE_READONLY))
         return options_bad("flags (CREATE with READONLY)");
+    if ((o->flags & KIST_STORE_MEMORY) && (o->flags & KIST_STORE_READONLY))
+        return options_bad("flags (MEMORY with READONLY: it is empty, and would stay so)");
     if (o->reserved != 0)
         return options_bad("reserved");
     if (o->max_open_banks > 65536)
@@ -123,6 +126,10 @@ static const char *store_advice(int rc)
         return "its kist.store is damaged; restore that file";
     case KIST_ENETFS:
         return "it is not on a local file system; KIST_STORE_ANY_FS accepts it";
+    case -EMFILE:
+        return "the process has no descriptor left; raise RLIMIT_NOFILE (ulimit -n)";
+    case -ENOSYS:
+        return "files in memory need memfd_create (Linux 3.17), and /proc to be mounted";
     default:
         return kist_strerror(rc);
     }
@@ -154,9 +161,9 @@ static int sync_parent(const char *path)
 
 static int open_directory(const char *path, const kist_store_options *o, int *dir)
 {
-    int rc = os_open_path(path, OS_READ | OS_DIR);
+    int rc = path ? os_open_path(path, OS_READ | OS_DIR) : os_memory_dir();
 
-    if (rc == -ENOENT && (o->flags & KIST_STORE_CREATE)) {
+    if (path && rc == -ENOENT && (o->flags & KIST_STORE_CREATE)) {
         rc = os_mkdir_path(path, o->dir_mode ? o->dir_mode : 0700);
         if (rc == 0)
             rc = sync_parent(path);
@@ -188,8 +195,10 @@ static int env_init(struct bank_env *env, const kist_store_options *o)
     env->dir_mode = o->dir_mode ? o->dir_mode : 0700;
     env->log = o->log;
     env->log_arg = o->log_arg;
+    if (o->flags & KIST_STORE_MEMORY)
+        env->file_mode &= ~0111u; /* such files are sealed against being executed */
     rc = store_read(env->dir);
-    if (rc == KIST_ENOSTORE && (o->flags & KIST_STORE_CREATE)) {
+    if (rc == KIST_ENOSTORE && (o->flags & (KIST_STORE_CREATE | KIST_STORE_MEMORY))) {
         rc = store_write(env);
         if (rc == 0 || rc == -EEXIST)
             rc = store_read(env->dir);
@@ -219,6 +228,17 @@ static void store_free(kist_store *s)
     os_free(s);
 }
 
+static int check_path(const char *path, uint32_t flags)
+{
+    bool memory = flags & KIST_STORE_MEMORY;
+
+    if (memory == !path && (memory || *path != '\0'))
+        return KIST_OK;
+    return err_set(KIST_EINVAL, NULL, NULL, ERR_NOWHERE,
+                   memory ? "a store in memory (KIST_STORE_MEMORY) has no path: it must be NULL"
+                          : "the store's path is empty");
+}
+
 int kist_store_open(kist_store **out, const char *path, const kist_store_options *opt)
 {
     kist_store_options o;
@@ -231,8 +251,9 @@ int kist_store_open(kist_store **out, const char *path, const kist_store_options
         rc = store_options_check(&o);
     if (rc < 0)
         return rc;
-    if (!path || *path == '\0')
-        return err_set(KIST_EINVAL, NULL, NULL, ERR_NOWHERE, "the store's path is empty");
+    rc = check_path(path, o.flags);
+    if (rc < 0)
+        return rc;
     s = thread_self() ? os_alloc(sizeof *s) : NULL;
     if (!s)
         return KIST_ENOMEM;
@@ -245,8 +266,8 @@ int kist_store_open(kist_store **out, const char *path, const kist_store_options
     if (rc < 0) {
         store_free(s);
         rc = err_system(rc);
-        return err_set(rc, NULL, STORE_FILE, ERR_NOWHERE, "store '%.150s': %s", path,
-                       store_advice(rc));
+        return err_set(rc, NULL, STORE_FILE, ERR_NOWHERE, "store '%.150s': %s",
+                       path ? path : "in memory", store_advice(rc));
     }
     os_mutex_init(&s->lock);
     s->references = 1;

@@ -131,6 +131,7 @@ TEST(counts_follow_every_change)
 
 TEST(stats_tell_what_is_in_the_files)
 {
+    test_needs_files();
     kist_bank_options opt = { .size = sizeof opt, .segment_bytes = 16384 };
     struct fixture f = fixture_open_with(&opt);
     char *dir = path_join(f.dir, "bank");
@@ -333,6 +334,7 @@ TEST(verify_reports_a_whole_bank_as_whole_and_changes_nothing)
 
 TEST(verify_finds_a_damaged_record_and_names_its_file)
 {
+    test_needs_files();
     kist_bank_options opt = { .size = sizeof opt, .verify = KIST_VERIFY_ALWAYS };
     struct fixture f = fixture_open_with(&opt);
     kist_report report = { .size = sizeof report };
@@ -357,6 +359,7 @@ TEST(verify_finds_a_damaged_record_and_names_its_file)
 /* A copy whose kist.live is not its own is read through an index in memory. */
 TEST(verify_reads_all_of_a_bank_that_is_open_read_only_with_an_index_of_its_own)
 {
+    test_needs_files();
     kist_store_options readonly = { .size = sizeof readonly, .flags = KIST_STORE_READONLY };
     struct fixture f = fixture_open();
     char *copy = tmp_dir(TMP_FAST), *dir = path_join(copy, "bank");
@@ -429,6 +432,7 @@ TEST(stat_and_verify_beside_a_writer_find_nothing_wrong)
 
 TEST(repair_keeps_every_whole_record_of_a_damaged_bank)
 {
+    test_needs_files();
     struct fixture f = fixture_open();
     kist_report report = { .size = sizeof report };
     char *dir = path_join(f.dir, "bank");
@@ -469,6 +473,7 @@ TEST(repair_of_a_bank_that_is_not_there_says_so)
 
 TEST(verify_tells_of_a_heap_file_that_is_missing)
 {
+    test_needs_files();
     kist_bank_options opt = { .size = sizeof opt, .segment_bytes = 4096 };
     struct fixture f = fixture_open_with(&opt);
     kist_report report = { .size = sizeof report };
@@ -549,12 +554,14 @@ static void end_repairs(bool kills, bool is_open)
 
 TEST(a_repair_that_is_stopped_cuts_nothing_off)
 {
+    test_needs_files();
     end_repairs(false, true);
     end_repairs(false, false);
 }
 
 TEST(a_repair_that_is_killed_cuts_nothing_off)
 {
+    test_needs_files();
     end_repairs(true, true);
     end_repairs(true, false);
 }

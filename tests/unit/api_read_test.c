@@ -447,6 +447,7 @@ static void damage_everywhere(size_t value_len, uint32_t verify)
 /* Of the key too: there the record looks like another key's. */
 TEST(damage_to_any_part_of_a_record_is_an_error_and_no_miss)
 {
+    test_needs_files();
     damage_everywhere(DAMAGED_LEN, KIST_VERIFY_FIRST);
     damage_everywhere(DAMAGED_LEN, KIST_VERIFY_ALWAYS);
     damage_everywhere(LARGE_LEN, KIST_VERIFY_FIRST);
@@ -457,6 +458,7 @@ TEST(damage_to_any_part_of_a_record_is_an_error_and_no_miss)
  * where the newest belongs: a write that went astray. */
 TEST(a_record_in_another_ones_place_is_damage)
 {
+    test_needs_files();
     struct fixture f = fixture_open();
     char value[2][DAMAGED_LEN], record[HEADER + 3 + DAMAGED_LEN];
     off_t from, to;
@@ -481,6 +483,7 @@ TEST(a_record_in_another_ones_place_is_damage)
 /* Nothing is promised of the bytes then, but that they are in the file. */
 TEST(a_length_that_leads_out_of_the_file_is_an_error_where_nothing_is_verified)
 {
+    test_needs_files();
     struct fixture f = fixture_open();
     uint32_t len = SEGMENT; /* the file is as long as that */
     off_t at;
