@@ -13,6 +13,7 @@
  * What can fail comes before the commit record. Until then a failure, or a death,
  * is undone by repair(): each slot leads again to what it led to before.
  */
+#include "bank/batch.h"
 #include "bank/spool.h"
 
 #include "base/err.h"
@@ -173,6 +174,31 @@ static int add(kist_batch *b, enum record_kind kind, kist_bytes key, kist_bytes 
     return KIST_OK;
 }
 
+bool batch_has(const kist_batch *b, kist_bytes key)
+{
+    return find_change(b, key) != NULL;
+}
+
+int batch_put_again(kist_batch *b, kist_bytes key, kist_bytes value, int64_t mtime_ns)
+{
+    int rc = add(b, RECORD_PUT, key, value);
+
+    if (rc < 0)
+        return rc;
+    b->spool.has_times = true;
+    spool_at(&b->spool, spot_of(*find(b, key, record_hash_key(&b->handle->bank->set.record,
+                                                               key.data, key.len))))
+        ->sequence = (uint64_t)mtime_ns;
+    return KIST_OK;
+}
+
+int batch_delete(kist_batch *b, kist_bytes key)
+{
+    static const uint64_t origin; /* filled in when its place is known */
+
+    return add(b, RECORD_DELETE, key, (kist_bytes){ &origin, sizeof origin });
+}
+
 static void empty(kist_batch *b)
 {
     spool_empty(&b->spool);
@@ -242,7 +268,6 @@ static int append_change(struct commit *cm, struct entry *e, const struct found 
     }
     e->kind |= RECORD_IN_BATCH;
     e->sequence = ++cm->next.visible;
-    e->mtime_ns = os_clock(OS_CLOCK_REAL_COARSE);
     e->previous = old->slot ? old->place : 0;
     rc = append(c, &cm->next, e, cm->durable, &place);
     if (rc < 0)
@@ -254,7 +279,7 @@ static int append_change(struct commit *cm, struct entry *e, const struct found 
     return KIST_OK;
 }
 
-static int change(struct commit *cm, const struct record *r)
+static int change(struct commit *cm, const struct spool *sp, const struct record *r)
 {
     struct entry e = spool_entry(r);
     bool tombstone = e.kind == RECORD_DELETE, live = false;
@@ -278,6 +303,7 @@ static int change(struct commit *cm, const struct record *r)
     }
     if (tombstone && !live)
         return KIST_OK;
+    e.mtime_ns = spool_mtime(sp, r);
     rc = append_room(cm->w.core, &cm->next, entry_size(&e),
                      tombstone ? APPEND_DELETE : APPEND_PUT);
     if (rc == KIST_OK && !old.slot)
@@ -310,7 +336,7 @@ static int commit_locked(struct commit *cm, const kist_batch *b)
 
     for (uint64_t at = 0; at < b->spool.len && rc == KIST_OK; at = spool_behind(&b->spool, at))
         if (is_change(spool_at(&b->spool, at)))
-            rc = change(cm, spool_at(&b->spool, at));
+            rc = change(cm, &b->spool, spool_at(&b->spool, at));
     if (rc < 0 || cm->body.count == 0)
         return rc;
     rc = append_own(&cm->w, &cm->next, RECORD_COMMIT, &cm->body, sizeof cm->body, &cm->place);
@@ -322,14 +348,19 @@ static int commit_locked(struct commit *cm, const kist_batch *b)
     return KIST_OK;
 }
 
-static int commit(kist_batch *b)
+static int look_at_expected(struct writer *w, void *batch)
+{
+    return look_at_all(w, batch);
+}
+
+int batch_commit_with(kist_batch *b, int (*more)(struct writer *w, void *arg), void *arg)
 {
     struct commit cm = { .durable = b->handle->durability == KIST_DURABILITY_ALWAYS };
     int rc = write_begin(&cm.w, b->handle, 0);
 
     if (rc < 0)
         return rc;
-    rc = look_at_all(&cm.w, b);
+    rc = more(&cm.w, arg);
     if (rc != KIST_OK) {
         write_end(&cm.w);
         return rc;
@@ -383,11 +414,9 @@ int kist_batch_put(kist_batch *b, kist_bytes key, kist_bytes value)
 
 int kist_batch_delete(kist_batch *b, kist_bytes key)
 {
-    static const uint64_t origin; /* filled in when its place is known */
     int rc = begin(b);
 
-    return rc < 0 ? rc : end(b, add(b, RECORD_DELETE, key,
-                                    (kist_bytes){ &origin, sizeof origin }));
+    return rc < 0 ? rc : end(b, batch_delete(b, key));
 }
 
 int kist_batch_expect(kist_batch *b, kist_bytes key, uint64_t sequence)
@@ -433,7 +462,7 @@ int kist_batch_commit(kist_batch *b)
 {
     int rc = begin(b);
 
-    return rc < 0 ? rc : end(b, commit(b));
+    return rc < 0 ? rc : end(b, batch_commit_with(b, look_at_expected, b));
 }
 
 int kist_batch_reset(kist_batch *b)

@@ -198,8 +198,8 @@ static int gather(kist_bank *h, struct spool *sp,
 
 /* ---- replacing -------------------------------------------------------- */
 
-static int append_spooled(struct writer *w, struct state *s, const struct record *r,
-                          struct commit_body *body)
+static int append_spooled(struct writer *w, struct state *s, const struct spool *sp,
+                          const struct record *r, struct commit_body *body)
 {
     struct entry e = spool_entry(r);
     uint64_t place;
@@ -207,7 +207,7 @@ static int append_spooled(struct writer *w, struct state *s, const struct record
 
     e.kind |= RECORD_IN_BATCH;
     e.sequence = ++s->visible;
-    e.mtime_ns = os_clock(OS_CLOCK_REAL_COARSE);
+    e.mtime_ns = spool_mtime(sp, r);
     rc = append_room(w->core, s, entry_size(&e), APPEND_PUT);
     if (rc == KIST_OK)
         rc = append(w->core, s, &e, w->handle->durability == KIST_DURABILITY_ALWAYS, &place);
@@ -229,7 +229,7 @@ static int append_batch(struct writer *w, struct state *s, const struct spool *s
     *body = (struct commit_body){ 0 };
     append_count(w->core, body, place);
     for (uint64_t at = 0; at < sp->len && rc == KIST_OK; at = spool_behind(sp, at))
-        rc = append_spooled(w, s, spool_at(sp, at), body);
+        rc = append_spooled(w, s, sp, spool_at(sp, at), body);
     *count = body->count - 1;
     return rc;
 }
@@ -262,27 +262,43 @@ static int replace_locked(struct writer *w, const struct spool *sp, uint64_t *fi
     return KIST_OK;
 }
 
+int replace_may(kist_bank *h)
+{
+    struct writer w;
+    int rc = write_begin(&w, h, 0);
+
+    if (rc == KIST_OK)
+        write_end(&w);
+    return rc;
+}
+
+int replace_by(kist_bank *h, const struct spool *sp)
+{
+    struct writer w;
+    uint64_t first = 0, commit = 0;
+    int rc = write_begin(&w, h, 0);
+
+    if (rc == KIST_OK) {
+        rc = replace_locked(&w, sp, &first, &commit);
+        write_end(&w);
+    }
+    if (rc == KIST_OK)
+        rc = sync_to(h, commit + 1);
+    return rc < 0 ? rc : clean_before_batch(h, first, commit);
+}
+
 int kist_replace(kist_bank *h, int (*next)(kist_bytes *key, kist_bytes *value, void *arg),
                  void *arg)
 {
     struct spool sp;
-    struct writer w;
-    uint64_t first = 0, commit = 0;
-    int rc = write_begin(&w, h, 0); /* may it be written at all? */
+    int rc = replace_may(h);
 
+    if (rc < 0)
+        return rc;
     spool_open(&sp, h->bank);
-    if (rc == KIST_OK) {
-        write_end(&w);
-        rc = gather(h, &sp, next, arg);
-    }
+    rc = gather(h, &sp, next, arg);
     if (rc == KIST_OK)
-        rc = write_begin(&w, h, 0);
-    if (rc == KIST_OK) {
-        rc = replace_locked(&w, &sp, &first, &commit);
-        write_end(&w);
-    }
+        rc = replace_by(h, &sp);
     spool_close(&sp);
-    if (rc == KIST_OK)
-        rc = sync_to(h, commit + 1);
-    return rc < 0 ? rc : clean_before_batch(h, first, commit);
+    return rc;
 }

@@ -198,6 +198,66 @@ int spool_add(struct spool *sp, uint8_t kind, kist_bytes key, kist_bytes value, 
     return rc < 0 ? err_os(rc, sp->bank->name, "kist.spool", "gather changes") : KIST_OK;
 }
 
+static int failed(const struct spool *sp, int rc)
+{
+    return rc < 0 ? err_os(rc, sp->bank->name, "kist.spool", "gather changes") : KIST_OK;
+}
+
+int spool_put_begin(struct spool *sp, kist_bytes key, uint32_t value_len, int64_t mtime_ns)
+{
+    struct record *r, head = {
+        .kind = RECORD_PUT | (value_len > CHUNKED_ABOVE ? RECORD_CHUNKED : 0),
+        .key_len = (uint16_t)key.len,
+        .value_len = value_len,
+        .sequence = (uint64_t)mtime_ns,
+        .mtime_ns = (int64_t)record_hash_key(&sp->bank->set.record, key.data, key.len),
+    };
+    int rc = make_room(sp, record_value_at(&head));
+
+    if (rc < 0)
+        return failed(sp, rc);
+    r = spool_at(sp, sp->len);
+    memcpy(r, &head, RECORD_HEADER);
+    if (key.len > 0)
+        memcpy((uint8_t *)r + RECORD_HEADER, key.data, key.len);
+    sp->len += record_value_at(&head);
+    return KIST_OK;
+}
+
+int spool_put_more(struct spool *sp, const void *data, size_t len)
+{
+    int rc = make_room(sp, len);
+
+    if (rc < 0)
+        return failed(sp, rc);
+    memcpy(sp->map.base + sp->len, data, len);
+    sp->len += len;
+    return KIST_OK;
+}
+
+int spool_put_end(struct spool *sp, uint64_t at)
+{
+    uint64_t few[SUMS_ON_STACK], *sums = few, n = chunk_count(spool_at(sp, at)->value_len);
+    uint64_t size = record_size(spool_at(sp, at));
+    struct record *r;
+    int rc = make_room(sp, at + size - sp->len);
+
+    if (rc < 0)
+        return failed(sp, rc);
+    r = spool_at(sp, at);
+    if (r->kind & RECORD_CHUNKED && n > SUMS_ON_STACK)
+        sums = os_alloc(n * sizeof *sums);
+    if (!sums)
+        return KIST_ENOMEM;
+    r->checksum = record_hash_value(record_value(r), r->value_len, sums);
+    if (r->kind & RECORD_CHUNKED)
+        memcpy((uint8_t *)r + record_sums_at(r), sums, 8 * n);
+    if (sums != few)
+        os_free(sums);
+    sp->len = at + size;
+    return KIST_OK;
+}
+
 struct entry spool_entry(const struct record *r)
 {
     return (struct entry){

@@ -16,6 +16,7 @@ struct spool {
     struct map map;
     int fd;       /* -1: in memory */
     uint64_t len; /* bytes in use */
+    bool has_times; /* puts have their mtime, where a record's sequence is */
 };
 
 void spool_open(struct spool *sp, const struct bank *b);
@@ -46,7 +47,27 @@ static inline uint64_t spool_hash(const struct record *r)
     return (uint64_t)r->mtime_ns;
 }
 
+/*
+ * A put whose value comes in pieces: begin, as many pieces as it takes, end, which is told
+ * where it began. Until then spool_at() does not know it; after an error the spool
+ * is to be emptied.
+ */
+int spool_put_begin(struct spool *sp, kist_bytes key, uint32_t value_len, int64_t mtime_ns);
+int spool_put_more(struct spool *sp, const void *data, size_t len);
+int spool_put_end(struct spool *sp, uint64_t at);
+
 /* What of an entry is known before its turn comes. */
 struct entry spool_entry(const struct record *r);
+
+/* The time of a write that is about to be made of it. */
+static inline int64_t spool_mtime(const struct spool *sp, const struct record *r)
+{
+    return sp->has_times && record_kind(r) == RECORD_PUT ? (int64_t)r->sequence
+                                                         : os_clock(OS_CLOCK_REAL_COARSE);
+}
+
+/* May the bank be written at all? Then make its content what the spool has. (replace.c) */
+int replace_may(kist_bank *h);
+int replace_by(kist_bank *h, const struct spool *sp);
 
 #endif

@@ -387,25 +387,26 @@ int64_t OS_REAL(pread)(int fd, void *buf, size_t len, uint64_t off)
     return n < 0 ? -errno : n;
 }
 
-/* A write past RLIMIT_FSIZE raises SIGXFSZ; blocked, it is EFBIG. A signal
- * that was made pending so is taken back before the mask is restored. */
-static void xfsz_block(sigset_t *was)
+/* A write past RLIMIT_FSIZE raises SIGXFSZ; blocked, it is EFBIG. So is SIGPIPE of a
+ * pipe that nobody reads any more EPIPE. A signal that was made pending so is
+ * taken back before the mask is restored. */
+static void signal_block(int number, sigset_t *was)
 {
     sigset_t set;
 
     sigemptyset(&set);
-    sigaddset(&set, SIGXFSZ);
+    sigaddset(&set, number);
     (void)pthread_sigmask(SIG_BLOCK, &set, was);
 }
 
-static void xfsz_restore(const sigset_t *was, bool raised)
+static void signal_restore(int number, const sigset_t *was, bool raised)
 {
     static const struct timespec now;
     sigset_t set;
 
-    if (raised && !sigismember(was, SIGXFSZ)) {
+    if (raised && !sigismember(was, number)) {
         sigemptyset(&set);
-        sigaddset(&set, SIGXFSZ);
+        sigaddset(&set, number);
         while (sigtimedwait(&set, NULL, &now) < 0 && errno == EINTR)
             ;
     }
@@ -418,12 +419,12 @@ int64_t OS_REAL(pwrite)(int fd, const void *buf, size_t len, uint64_t off)
     ssize_t n;
     int err;
 
-    xfsz_block(&was);
+    signal_block(SIGXFSZ, &was);
     do
         n = pwrite(fd, buf, len, (off_t)off);
     while (n < 0 && errno == EINTR);
     err = n < 0 ? errno : 0;
-    xfsz_restore(&was, err == EFBIG);
+    signal_restore(SIGXFSZ, &was, err == EFBIG);
     return err ? -err : n;
 }
 
@@ -437,13 +438,40 @@ int64_t OS_REAL(pwritev)(int fd, const kist_bytes *pieces, size_t n, uint64_t of
     ssize_t done;
     int err;
 
-    xfsz_block(&was);
+    signal_block(SIGXFSZ, &was);
     do
         done = pwritev(fd, (const struct iovec *)(const void *)pieces, (int)n, (off_t)off);
     while (done < 0 && errno == EINTR);
     err = done < 0 ? errno : 0;
-    xfsz_restore(&was, err == EFBIG);
+    signal_restore(SIGXFSZ, &was, err == EFBIG);
     return err ? -err : done;
+}
+
+int64_t OS_REAL(read)(int fd, void *buf, size_t len)
+{
+    ssize_t n;
+
+    do
+        n = read(fd, buf, len);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+int64_t OS_REAL(write)(int fd, const void *buf, size_t len)
+{
+    sigset_t was, before;
+    ssize_t n;
+    int err;
+
+    signal_block(SIGXFSZ, &was);
+    signal_block(SIGPIPE, &before);
+    do
+        n = write(fd, buf, len);
+    while (n < 0 && errno == EINTR);
+    err = n < 0 ? errno : 0;
+    signal_restore(SIGPIPE, &before, err == EPIPE);
+    signal_restore(SIGXFSZ, &was, err == EFBIG);
+    return err ? -err : n;
 }
 
 int OS_REAL(length)(int fd, uint64_t *out)
@@ -465,11 +493,11 @@ int OS_REAL(allocate)(int fd, uint64_t off, uint64_t len)
     sigset_t was;
     int err;
 
-    xfsz_block(&was);
+    signal_block(SIGXFSZ, &was);
     do
         err = posix_fallocate(fd, (off_t)off, (off_t)len);
     while (err == EINTR);
-    xfsz_restore(&was, err == EFBIG);
+    signal_restore(SIGXFSZ, &was, err == EFBIG);
     return -err;
 }
 
@@ -478,11 +506,11 @@ int OS_REAL(truncate)(int fd, uint64_t size)
     sigset_t was;
     int err;
 
-    xfsz_block(&was);
+    signal_block(SIGXFSZ, &was);
     do
         err = ftruncate(fd, (off_t)size) < 0 ? errno : 0;
     while (err == EINTR);
-    xfsz_restore(&was, err == EFBIG);
+    signal_restore(SIGXFSZ, &was, err == EFBIG);
     return -err;
 }
 

@@ -98,6 +98,8 @@ struct os_place {
     X(int64_t, pwrite, (int fd, const void *buf, size_t len, uint64_t off), (fd, buf, len, off))   \
     X(int64_t, pwritev, (int fd, const kist_bytes *pieces, size_t n, uint64_t off),                \
       (fd, pieces, n, off)) /* up to OS_PIECES_MAX */                                              \
+    X(int64_t, read, (int fd, void *buf, size_t len), (fd, buf, len)) /* pipes too */              \
+    X(int64_t, write, (int fd, const void *buf, size_t len), (fd, buf, len))                       \
     X(int, length, (int fd, uint64_t *out), (fd, out)) /* of a file or block device */             \
     X(int, allocate, (int fd, uint64_t off, uint64_t len), (fd, off, len))                         \
     X(int, truncate, (int fd, uint64_t size), (fd, size))                                          \
