@@ -43,8 +43,9 @@ struct kist_batch {
     uint64_t expects; /* the last expectation's place + 1; each names the one before */
 };
 
-/* In the spool: an expectation, and a change that a later one of its key follows. */
-enum { SPOOLED_EXPECT = RECORD_TOUCH, SPOOLED_PAST = 0 };
+/* In the spool: an expectation; a note about a key; and what a later change of its
+ * key follows. */
+enum { SPOOLED_EXPECT = RECORD_TOUCH, SPOOLED_NOTE = RECORD_MARK, SPOOLED_PAST = 0 };
 
 /* ---- entering ---------------------------------------------------------- */
 
@@ -115,7 +116,7 @@ static void fill_table(uint64_t *table, uint64_t mask, const struct spool *sp)
         const struct record *r = spool_at(sp, at);
         uint64_t i = spool_hash(r) >> 16;
 
-        if (!is_change(r))
+        if (!is_change(r) && record_kind(r) != (enum record_kind)SPOOLED_NOTE)
             continue;
         while (table[i & mask] != 0)
             i++;
@@ -155,13 +156,13 @@ static const struct record *find_change(const kist_batch *b, kist_bytes key)
 
 /* ---- gathering --------------------------------------------------------- */
 
-static int add(kist_batch *b, enum record_kind kind, kist_bytes key, kist_bytes value)
+static int add(kist_batch *b, uint8_t kind, kist_bytes key, kist_bytes value)
 {
     uint64_t at, hash, *slot;
     int rc = make_room(b);
 
     if (rc == KIST_OK)
-        rc = spool_add(&b->spool, (uint8_t)kind, key, value, &at);
+        rc = spool_add(&b->spool, kind, key, value, &at);
     if (rc < 0)
         return rc;
     hash = spool_hash(spool_at(&b->spool, at));
@@ -174,22 +175,34 @@ static int add(kist_batch *b, enum record_kind kind, kist_bytes key, kist_bytes 
     return KIST_OK;
 }
 
-bool batch_has(const kist_batch *b, kist_bytes key)
+bool batch_has(const kist_batch *b, kist_bytes key, uint64_t *note)
 {
-    return find_change(b, key) != NULL;
+    const struct record *r = find_change(b, key);
+
+    *note = r && !is_change(r) ? r->sequence : 0;
+    return r && is_change(r);
+}
+
+/* With a word that is kept where a record has its sequence. */
+static int add_with(kist_batch *b, uint8_t kind, kist_bytes key, kist_bytes value, uint64_t word)
+{
+    uint64_t hash = record_hash_key(&b->handle->bank->set.record, key.data, key.len);
+    int rc = add(b, kind, key, value);
+
+    if (rc == KIST_OK)
+        spool_at(&b->spool, spot_of(*find(b, key, hash)))->sequence = word;
+    return rc;
+}
+
+int batch_note(kist_batch *b, kist_bytes key, uint64_t note)
+{
+    return add_with(b, SPOOLED_NOTE, key, (kist_bytes){ 0 }, note);
 }
 
 int batch_put_again(kist_batch *b, kist_bytes key, kist_bytes value, int64_t mtime_ns)
 {
-    int rc = add(b, RECORD_PUT, key, value);
-
-    if (rc < 0)
-        return rc;
     b->spool.has_times = true;
-    spool_at(&b->spool, spot_of(*find(b, key, record_hash_key(&b->handle->bank->set.record,
-                                                               key.data, key.len))))
-        ->sequence = (uint64_t)mtime_ns;
-    return KIST_OK;
+    return add_with(b, RECORD_PUT, key, value, (uint64_t)mtime_ns);
 }
 
 int batch_delete(kist_batch *b, kist_bytes key)

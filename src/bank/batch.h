@@ -7,8 +7,11 @@
 
 #include "bank/core.h"
 
-/* Does it change this key? */
-bool batch_has(const kist_batch *b, kist_bytes key);
+/* Does it change this key? If not, what was noted of it, or 0. */
+bool batch_has(const kist_batch *b, kist_bytes key, uint64_t *note);
+
+/* Note a word about a key, which changes nothing. */
+int batch_note(kist_batch *b, kist_bytes key, uint64_t note);
 
 /* A put that keeps the time of an earlier write; all puts of the batch have to. */
 int batch_put_again(kist_batch *b, kist_bytes key, kist_bytes value, int64_t mtime_ns);

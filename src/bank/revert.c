@@ -26,9 +26,16 @@ struct reverting {
     kist_bank *bank, *to;
     kist_batch *batch;
     uint64_t from; /* up to this place of the heap all was looked at */
+    uint64_t round; /* 1: before the lock; 2: with it. A key is asked about once in each */
 };
 
 /* ---- key by key ------------------------------------------------------- */
+
+/* As it is. */
+static int leave(const struct reverting *rv, kist_bytes key)
+{
+    return batch_note(rv->batch, key, rv->round);
+}
 
 /* Has the bank this very value for the key? What an earlier revert has put is there
  * under another sequence. */
@@ -53,8 +60,9 @@ static int put_back(struct reverting *rv, kist_bytes key, int64_t mtime_ns, bool
 
     if (rc != KIST_OK)
         return rc;
-    if (!same_time || !has_it(rv->bank, key, kist_view_bytes(v)))
-        rc = batch_put_again(rv->batch, key, kist_view_bytes(v), mtime_ns);
+    rc = same_time && has_it(rv->bank, key, kist_view_bytes(v))
+             ? leave(rv, key)
+             : batch_put_again(rv->batch, key, kist_view_bytes(v), mtime_ns);
     kist_view_release(v);
     return rc;
 }
@@ -69,18 +77,19 @@ static int set_back(struct reverting *rv, kist_bytes key)
     if (rc < 0)
         return rc;
     if (rc == KIST_MISS)
-        return rc_now == KIST_MISS ? KIST_OK : batch_delete(rv->batch, key);
+        return rc_now == KIST_MISS ? leave(rv, key) : batch_delete(rv->batch, key);
     if (rc_now == KIST_OK && then.sequence == now.sequence)
-        return KIST_OK;
+        return leave(rv, key);
     return put_back(rv, key, then.mtime_ns, rc_now == KIST_OK && then.mtime_ns == now.mtime_ns);
 }
 
 static int look_at(struct reverting *rv, const struct record *r)
 {
     kist_bytes key = { record_key(r), r->key_len };
+    uint64_t note;
 
     if ((record_kind(r) != RECORD_PUT && record_kind(r) != RECORD_DELETE) ||
-        r->sequence <= rv->to->at || batch_has(rv->batch, key))
+        r->sequence <= rv->to->at || batch_has(rv->batch, key, &note) || note == rv->round)
         return KIST_OK;
     return set_back(rv, key);
 }
@@ -133,12 +142,16 @@ static int look_before(struct reverting *rv)
 
 static int look_again(struct writer *w, void *arg)
 {
-    return look_until(arg, w->core, w->state.tail);
+    struct reverting *rv = arg;
+
+    rv->round = 2;
+    return look_until(rv, w->core, w->state.tail);
 }
 
 static int revert_changes(kist_bank *h, kist_bank *to)
 {
-    struct reverting rv = { .bank = h, .to = to, .from = to->snapshot->state.tail };
+    struct reverting rv = { .bank = h, .to = to, .from = to->snapshot->state.tail,
+                            .round = 1 };
     int rc = kist_batch_open(&rv.batch, h);
 
     if (rc == KIST_OK)
