@@ -109,9 +109,9 @@ int key_wrong(struct state *st, PyObject *key)
 /* Bytes that nobody can change: bytes, and views of a bank. The library puts a
  * checksum over the value and copies it, without the GIL; if it changed between
  * the two, it would be damaged. */
-static bool is_constant(struct state *st, const Py_buffer *b)
+static bool is_constant(struct state *st, PyObject *owner)
 {
-    return b->obj && (PyBytes_CheckExact(b->obj) || view_is(st, b->obj));
+    return owner && (PyBytes_CheckExact(owner) || view_is(st, owner));
 }
 
 static PyObject *base_of(PyObject *object)
@@ -139,8 +139,8 @@ int value_take(struct state *st, PyObject *object, struct value *out)
     if (PyObject_GetBuffer(object, &out->buffer, PyBUF_SIMPLE) < 0)
         return -1;
     base = base_of(object);
-    if (is_constant(st, &out->buffer) ||
-        (base && (PyBytes_CheckExact(base) || view_is(st, base)))) {
+    if (is_constant(st, out->buffer.obj) || is_constant(st, base) ||
+        (size_t)out->buffer.len > KIST_VALUE_MAX) { /* refused unread */
         out->bytes = (kist_bytes){ out->buffer.buf, (size_t)out->buffer.len };
         return 0;
     }
@@ -187,7 +187,12 @@ static PyObject *bank_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                           &o.deadline_ms))
         return NULL;
     o.expect_entries = expect;
-    s = (Store *)store; /* kist/_store.py sees to its type */
+    if (!PyObject_TypeCheck(store, state_of(type, bank_new)->store)) {
+        PyErr_Format(PyExc_TypeError, "a bank is opened in a kist.Store, not in %.100s",
+                     Py_TYPE(store)->tp_name);
+        return NULL;
+    }
+    s = (Store *)store;
     self = (Bank *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;

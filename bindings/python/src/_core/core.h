@@ -104,6 +104,18 @@ typedef struct {
     kist_bank_options opt;
 } Bank;
 
+/* The module's state, from a type or one that is derived of it in Python. `new`:
+ * tp_new of the one of C, which has the module. */
+static inline struct state *state_of(PyTypeObject *type, newfunc new)
+{
+    PyTypeObject *mine = NULL;
+
+    for (PyTypeObject *t = type; t; t = t->tp_base)
+        if (t->tp_new == new)
+            mine = t;
+    return mine ? PyType_GetModuleState(mine) : NULL;
+}
+
 extern PyType_Spec store_spec, bank_spec, view_spec, walk_spec;
 extern PyMethodDef bank_read_methods[], bank_write_methods[], bank_care_methods[];
 

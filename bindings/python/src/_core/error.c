@@ -8,8 +8,6 @@ static PyObject *raise_with(struct state *st, int rc, const char *what, const ki
 {
     PyObject *error, *offset = Py_None;
 
-    if (rc == KIST_ENOMEM && !e->rc)
-        return PyErr_NoMemory();
     if (!st->raise) {
         PyErr_Format(PyExc_RuntimeError, "%s: import kist, not kist._core", what);
         return NULL;

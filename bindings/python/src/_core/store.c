@@ -75,7 +75,6 @@ static PyObject *store_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     unsigned flags, max_open, file_mode, dir_mode;
     PyObject *path, *log;
-    PyTypeObject *mine = NULL;
     Store *self;
     kist_store *store;
     PyThreadState *thread;
@@ -87,13 +86,10 @@ static PyObject *store_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     if (!PyArg_ParseTuple(args, "SIIIIO", &path, &flags, &max_open, &file_mode, &dir_mode, &log))
         return NULL;
-    for (PyTypeObject *t = type; t; t = t->tp_base)
-        if (t->tp_new == store_new)
-            mine = t; /* the one of C, which has the module */
     self = (Store *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;
-    self->st = PyType_GetModuleState(mine);
+    self->st = state_of(type, store_new);
     Py_INCREF(path);
     self->path = path;
     self->opt = (kist_store_options){

@@ -11,6 +11,8 @@ a restart.
 """
 from . import _core, _errors
 from ._bank import Bank
+from ._cached import cached
+from ._codecs import CodecError
 from ._core import Copied, LogEvent, Meta, Report, Stats
 from ._errors import *  # noqa: F403
 from ._store import Store, open
@@ -18,12 +20,14 @@ from ._store import Store, open
 __version__ = _core.VERSION
 __all__ = [
     "Bank",
+    "CodecError",
     "Copied",
     "LogEvent",
     "Meta",
     "Report",
     "Stats",
     "Store",
+    "cached",
     "open",
     *_errors.__all__,
 ]
