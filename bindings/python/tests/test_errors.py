@@ -401,34 +401,3 @@ def test_no_descriptors_left(path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"True {errno.EMFILE}\nb'1'\n"
     assert resource  # used in the scripts, too
-
-
-def test_another_writer_past_the_deadline(path):
-    """A process that is stopped while it writes keeps the bank."""
-    script = ("import kist, sys, itertools\n"
-              "bank = kist.open(sys.argv[1]).bank('bank')\n"
-              "bank['a'] = b''; print('ready', flush=True)\n"
-              "for i in itertools.count():\n"
-              "    bank['a'] = b'x' * 60_000\n"
-              "    if i % 100 == 0: bank.compact()\n")
-    import signal
-    with kist.open(path) as store:
-        bank = store.bank("bank", deadline_ms=20)
-        with subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE) as other:
-            assert other.stdout.readline() == b"ready\n"
-            try:
-                for _ in range(300):
-                    other.send_signal(signal.SIGSTOP)
-                    try:
-                        bank["b"] = b"1"
-                    except kist.BusyError as why:
-                        assert isinstance(why, TimeoutError) and "deadline" in str(why)
-                        break
-                    finally:
-                        other.send_signal(signal.SIGCONT)
-                else:
-                    pytest.skip("it was never stopped within a write")
-            finally:
-                other.kill()
-        bank["b"] = b"2"
-        assert bank["b"] == b"2"
