@@ -13,8 +13,9 @@ ARGS    =
 setup = test -f $(1)/build.ninja || meson setup $(1) $(2)
 ninja = ninja -C $(1) --quiet
 
-.PHONY: all help check test demo bench bench-guard bench-ordered bench-pages install uninstall format clean build/bench \
-        packages-build packages-check packages-bench packages-dev
+.PHONY: all help check test demo bench bench-guard bench-ordered bench-pages bench-python install \
+        uninstall format clean build/bench \
+        packages-build packages-check packages-bench packages-python packages-dev
 
 all: packages-build
 	@$(call setup,$(BUILD),--prefix=$(PREFIX))
@@ -29,11 +30,12 @@ help:
 	@echo 'make bench-guard  instruction counts of get and put, against the committed ones'
 	@echo 'make bench-ordered  ordered banks: gets, puts, scans, snapshots, beside BTreeMap, tkrzw, LMDB'
 	@echo 'make bench-pages  reads through the page cache, beside a mapped load, memcpy and pread'
+	@echo 'make bench-python the Python package, beside py-lmdb, diskcache, a file per key, a dict'
 	@echo 'make install      to PREFIX=$(PREFIX), below DESTDIR if given; make uninstall'
 	@echo 'make format       lay out the code as .clang-format says'
 	@echo 'make clean        remove build/'
 	@echo
-	@echo 'ARGS=... goes to the program behind demo, bench*, check.'
+	@echo 'ARGS=... goes to the program behind demo, the benchmarks, check.'
 	@echo 'KIST_NO_INSTALL=1 names missing packages instead of installing them.'
 
 check: packages-check
@@ -61,6 +63,10 @@ bench-ordered: build/bench
 bench-pages: build/bench
 	@build/bench/bench/kist-bench-pages $(ARGS)
 
+# Its peers come from the package index, into a virtual environment.
+bench-python: packages-python
+	@bindings/python/bench/run $(ARGS)
+
 # Installing is often done by root: it builds nothing and installs no package
 # when `make` was run before.
 install:
@@ -78,5 +84,5 @@ format: packages-dev
 clean:
 	rm -rf build
 
-packages-build packages-check packages-bench packages-dev:
+packages-build packages-check packages-bench packages-python packages-dev:
 	@scripts/ensure-packages $(@:packages-%=%)

@@ -158,5 +158,11 @@ def open(path, *, create=True, readonly=False, any_fs=False, max_open_banks=None
 @atexit.register
 def _close_all():
     """Stores that are still open are closed in order: the next open is instant."""
+    failed = None
     for store in list(_open_stores):
-        store.close()
+        try:
+            store.close()
+        except Exception as why:
+            failed = failed or why
+    if failed:
+        raise failed
