@@ -61,10 +61,19 @@ static uint64_t chunk_bit(const struct record *r, uint64_t offset, uint64_t i)
     return offset + record_value_at(r) + i * CHUNK_BYTES - (i > 0 ? 1u << SEEN_SHIFT : 0);
 }
 
+/* The bit that tells that all chunks were, behind chunk 0's and in no other's. So
+ * that a get of 100 MB looks at one bit, as one of 1 MB does. */
+static uint64_t chunks_bit(const struct record *r, uint64_t offset)
+{
+    return offset + record_value_at(r) + (2u << SEEN_SHIFT);
+}
+
 static bool chunks_verified(struct segment *s, const struct record *r, uint64_t offset,
                             uint32_t verify)
 {
     if (!(r->kind & RECORD_CHUNKED) || verify == KIST_VERIFY_NEVER)
+        return true;
+    if (verify != KIST_VERIFY_ALWAYS && segment_seen(s, chunks_bit(r, offset)))
         return true;
     for (uint64_t i = 0; i < chunk_count(r->value_len); i++) {
         uint64_t at = chunk_bit(r, offset, i);
@@ -75,6 +84,7 @@ static bool chunks_verified(struct segment *s, const struct record *r, uint64_t 
             return false;
         segment_mark_seen(s, at);
     }
+    segment_mark_seen(s, chunks_bit(r, offset));
     return true;
 }
 
