@@ -6,17 +6,21 @@ import functools
 import inspect
 import marshal
 from hashlib import blake2b
-from typing import Any, Callable, Union
+from typing import Any, Callable, TypeVar, Union
 
 from . import _codecs
+from ._bank import Bank
 from ._codecs import CodecError
 
 _LONG = 512  # bytes of a key, above which its arguments are hashed
 
 
-def cached(bank, *, codec: Union[str, _codecs.Codec, None] = None,
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def cached(bank: Bank, *, codec: Union[str, _codecs.Codec, None] = None,
            key: Union[Callable[..., Union[str, bytes]], None] = None,
-           name: Union[str, None] = None):
+           name: Union[str, None] = None) -> Callable[[_Function], _Function]:
     """Keep what a function returns in `bank`, and return it from there when the function is
     called with the same arguments again, in any process.
 
@@ -37,11 +41,11 @@ def cached(bank, *, codec: Union[str, _codecs.Codec, None] = None,
     """
     coder = _codecs.choose(codec)
 
-    def decorate(function):
+    def decorate(function: Any) -> Any:
         prefix = f"{name or f'{function.__module__}.{function.__qualname__}'}" \
                  f":{_codecs.name_of(coder)}:".encode()
 
-        def cache_key(*args, **kwargs):
+        def cache_key(*args: Any, **kwargs: Any) -> bytes:
             if key is not None:
                 own = key(*args, **kwargs)
                 return prefix + (own.encode() if isinstance(own, str) else own)
@@ -56,7 +60,7 @@ def cached(bank, *, codec: Union[str, _codecs.Codec, None] = None,
                 said = b"\0" + blake2b(said, digest_size=32).digest()
             return prefix + said
 
-        def load(at):
+        def load(at: bytes) -> tuple[bool, Any]:
             stored = bank.get(at)
             if stored is None:
                 return False, None
@@ -67,7 +71,7 @@ def cached(bank, *, codec: Union[str, _codecs.Codec, None] = None,
                                  f"{function.__qualname__} is not {_codecs.name_of(coder)}: "
                                  f"{why}; forget() it, or clear the bank") from why
 
-        def keep(at, result):
+        def keep(at: bytes, result: Any) -> None:
             try:
                 stored = coder.dumps(result)
             except Exception as why:
@@ -77,7 +81,7 @@ def cached(bank, *, codec: Union[str, _codecs.Codec, None] = None,
             bank[at] = stored.encode() if isinstance(stored, str) else stored
 
         @functools.wraps(function)
-        def wrapper(*args, **kwargs):
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             at = cache_key(*args, **kwargs)
             there, result = load(at)
             if not there:
@@ -86,7 +90,7 @@ def cached(bank, *, codec: Union[str, _codecs.Codec, None] = None,
             return result
 
         @functools.wraps(function)
-        async def async_wrapper(*args, **kwargs):
+        async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
             at = cache_key(*args, **kwargs)
             run = asyncio.get_running_loop().run_in_executor
             there, result = await run(None, load, at)

@@ -43,7 +43,8 @@ class _Msgpack:
         self._pack, self._unpack = msgpack.packb, msgpack.unpackb
 
     def dumps(self, value: Any) -> bytes:
-        return self._pack(value, use_bin_type=True, strict_types=True)
+        packed: bytes = self._pack(value, use_bin_type=True, strict_types=True)
+        return packed
 
     def loads(self, data: bytes) -> Any:
         return self._unpack(data, raw=False, strict_map_key=False)
@@ -54,7 +55,7 @@ def choose(codec: Union[str, Codec, None]) -> Codec:
     pickle."""
     if codec in (None, "msgpack"):
         try:
-            import msgpack
+            import msgpack  # type: ignore[import-untyped,unused-ignore]
         except ImportError:
             if codec == "msgpack":
                 raise ImportError("codec='msgpack' needs the package msgpack: "

@@ -5,20 +5,26 @@ import atexit
 import os
 import resource
 import weakref
+from types import TracebackType
+from typing import Callable, NoReturn, Optional, Union
 
 from . import _core
 from ._bank import Bank
 
+_Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+_Name = Union[str, bytes]
+_Progress = Callable[[int, int], object]
+
 _CREATE, _READONLY, _ANY_FS = 1, 2, 4
 _BANK_CREATE, _BANK_EXCLUSIVE, _BANK_READONLY = 1, 2, 4
-_INDEX = {None: 0, "hash": 1}
-_DURABILITY = {None: 0, "none": 1, "interval": 2, "always": 3}
-_VERIFY = {None: 0, "first": 1, "always": 2, "never": 3}
+_INDEX: dict[Optional[str], int] = {None: 0, "hash": 1}
+_DURABILITY: dict[Optional[str], int] = {None: 0, "none": 1, "interval": 2, "always": 3}
+_VERIFY: dict[Optional[str], int] = {None: 0, "first": 1, "always": 2, "never": 3}
 
-_open_stores = weakref.WeakSet()
+_open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
-def _choose(option, table, value):
+def _choose(option: str, table: dict[Optional[str], int], value: Optional[str]) -> int:
     try:
         return table[value]
     except (KeyError, TypeError):
@@ -26,7 +32,7 @@ def _choose(option, table, value):
         raise ValueError(f"{option} is one of {names}, not {value!r}") from None
 
 
-def _number(option, value, least, most):
+def _number(option: str, value: int, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{option} is an int, not {type(value).__name__}")
     if not least <= value <= most:
@@ -34,7 +40,7 @@ def _number(option, value, least, most):
     return value
 
 
-def _default_max_open():
+def _default_max_open() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 1024 if soft == resource.RLIM_INFINITY else soft // 8
     return max(1, min(most, 1024))
@@ -45,9 +51,10 @@ class Store(_core.Store):
 
     __slots__ = ("__weakref__",)
 
-    def bank(self, name, *, create=True, exclusive=False, readonly=False, index=None,
-             segment_bytes=0, expect_entries=0, durability=None, interval_ms=0, verify=None,
-             deadline_ms=0):
+    def bank(self, name: _Name, *, create: bool = True, exclusive: bool = False,
+             readonly: bool = False, index: Optional[str] = None, segment_bytes: int = 0,
+             expect_entries: int = 0, durability: Optional[str] = None, interval_ms: int = 0,
+             verify: Optional[str] = None, deadline_ms: int = 0) -> Bank:
         """Open the bank `name`: parts joined by "/", "minions/web01".
 
         create      make it if it is missing; else NoBankError
@@ -68,7 +75,7 @@ class Store(_core.Store):
         otherwise are this handle's alone.
         """
         create = create and not readonly and not self.readonly
-        flags = ((create or exclusive) * _BANK_CREATE | exclusive * _BANK_EXCLUSIVE
+        flags = (bool(create or exclusive) * _BANK_CREATE | bool(exclusive) * _BANK_EXCLUSIVE
                  | bool(readonly) * _BANK_READONLY)
         return Bank(
             self,
@@ -83,39 +90,40 @@ class Store(_core.Store):
             _number("deadline_ms", deadline_ms, -1, (1 << 31) - 1),
         )
 
-    def banks(self, prefix=""):
+    def banks(self, prefix: _Name = "") -> list[str]:
         """A list of the names of all banks at or below `prefix`, in byte order."""
         return self._names(prefix)
 
-    def drop(self, name):
+    def drop(self, name: _Name) -> None:
         """Remove a bank and its entries, but not banks nested below its name. Handles to
         it, in any process, raise GoneError from then on."""
         self._drop(_bank_name(name))
 
-    def repair(self, name, progress=None):
+    def repair(self, name: _Name, progress: Optional[_Progress] = None) -> _core.Report:
         """Make a damaged or poisoned bank usable again. Returns a Report of what was
         found. progress(done_bytes, all_bytes) is called now and then."""
         return self._repair(_bank_name(name), progress)
 
-    def copy(self, path, progress=None):
+    def copy(self, path: _Path, progress: Optional[_Progress] = None) -> _core.Copied:
         """Copy the whole store to `path`, which must not exist, while others read and
         write it. Each bank of the copy is the bank at one moment. Returns a Copied."""
         return self._copy(os.path.abspath(os.fspath(path)), progress)
 
-    def __enter__(self):
+    def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
         self.close()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<kist.Store {self.path!r}{' closed' if self.closed else ''}>"
 
-    def __reduce__(self):
+    def __reduce__(self) -> NoReturn:
         raise TypeError("a Store cannot be pickled; open it by its path on the other side")
 
 
-def _bank_name(name):
+def _bank_name(name: _Name) -> bytes:
     if not isinstance(name, (str, bytes)):
         raise TypeError(f"a bank's name is str or bytes, not {type(name).__name__}")
     encoded = os.fsencode(name)
@@ -124,8 +132,9 @@ def _bank_name(name):
     return encoded
 
 
-def open(path, *, create=True, readonly=False, any_fs=False, max_open_banks=None, file_mode=0,
-         dir_mode=0, log=None):
+def open(path: _Path, *, create: bool = True, readonly: bool = False, any_fs: bool = False,
+         max_open_banks: Optional[int] = None, file_mode: int = 0, dir_mode: int = 0,
+         log: Optional[Callable[[_core.LogEvent], object]] = None) -> Store:
     """Open the store in the directory `path`, and return a Store.
 
     create          make it if it is missing; else NoStoreError
@@ -139,16 +148,16 @@ def open(path, *, create=True, readonly=False, any_fs=False, max_open_banks=None
 
     After a fork the child's first call opens it again by itself.
     """
-    flags = ((create and not readonly) * _CREATE | bool(readonly) * _READONLY
+    flags = (bool(create and not readonly) * _CREATE | bool(readonly) * _READONLY
              | bool(any_fs) * _ANY_FS)
     if log is not None and not callable(log):
         raise TypeError(f"log is callable, or None, not {type(log).__name__}")
     if max_open_banks is None:
         max_open_banks = _default_max_open()
-    path = os.fsencode(os.path.abspath(os.fspath(path)))
-    if b"\0" in path:
+    at = os.fsencode(os.path.abspath(os.fspath(path)))
+    if b"\0" in at:
         raise ValueError("a path has no NUL bytes")
-    store = Store(path, flags, _number("max_open_banks", max_open_banks, 1, 65_536),
+    store = Store(at, flags, _number("max_open_banks", max_open_banks, 1, 65_536),
                   _number("file_mode", file_mode, 0, 0o777),
                   _number("dir_mode", dir_mode, 0, 0o777), log)
     _open_stores.add(store)
@@ -156,9 +165,9 @@ def open(path, *, create=True, readonly=False, any_fs=False, max_open_banks=None
 
 
 @atexit.register
-def _close_all():
+def _close_all() -> None:
     """Stores that are still open are closed in order: the next open is instant."""
-    failed = None
+    failed: Optional[Exception] = None
     for store in list(_open_stores):
         try:
             store.close()

@@ -75,6 +75,7 @@ class Store(_Face):
 
     @property
     def path(self):
+        """The store's directory, absolute."""
         return self.blocking.path
 
     async def bank(self, name, **options):
@@ -123,6 +124,7 @@ class Bank(_Face):
 
     @property
     def name(self):
+        """The bank's name."""
         return self.blocking.name
 
     async def get(self, key, default=None):
