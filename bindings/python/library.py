@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Where the sources of libkist are, for meson.build.
 
-usage: library.py version | root | sources | include
+usage: library.py version | include | sources | license
 
 They stand beside this file in `libkist/` (in an sdist), or two folders above
 (in the repository). The library's version is the package's, too.
@@ -33,9 +33,10 @@ def version():
 
 answers = {
     "version": lambda: [version()],
-    "root": lambda: [root],
     "include": lambda: [root / "include", root / "src"],
     "sources": sources,
+    "license": lambda: [next(folder / "LICENSE" for folder in (here, root)
+                             if (folder / "LICENSE").is_file())],
 }
 if len(sys.argv) != 2 or sys.argv[1] not in answers:
     sys.exit(__doc__)
