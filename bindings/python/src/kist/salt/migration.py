@@ -1,0 +1,256 @@
+"""Copying a cache of Salt's into kist: `localfs` trees and `mmap_cache` files.
+
+Both may lie in one directory, and kist's banks in the same: the files have
+other names. What is copied is decided entry by entry:
+
+- a key that kist has not is stored;
+- one that it has is stored again only if Salt wrote it later than kist, and
+  it differs.
+
+So a copy that was killed goes on where it was, a second one does nothing, and
+one made after the master went over to kist takes nothing back. Nothing of
+Salt's is changed or removed.
+"""
+
+import os
+from dataclasses import dataclass, field
+
+import kist
+
+from . import handles, localfs, mmap_files
+from .entries import Entry, Unreadable
+
+# How often an entry that is being written is read again.
+_ATTEMPTS = 20
+
+
+@dataclass
+class Outcome:
+    """What came of it. `troubles` has (where, why) of each entry that was not copied."""
+
+    copied: int = 0
+    there: int = 0
+    damaged: int = 0
+    bytes: int = 0
+    cut_keys: int = 0
+    banks: int = 0
+    troubles: list = field(default_factory=list)
+    left: list = field(default_factory=list)
+
+
+class _LocalfsBank:
+    """The entries of one directory of a localfs tree."""
+
+    def __init__(self, root, directory):
+        self.root, self.name, self.keys = root, directory.bank, directory.keys
+
+    def count(self):
+        return len(self.keys)
+
+    def entries(self):
+        for key in self.keys:
+            yield localfs.read(self.root, self.name, key) or Entry(os.fsencode(key), None, 0)
+
+    def written_again(self, entry):
+        """The entry anew if Salt wrote it since it was read, else None."""
+        key = os.fsdecode(entry.key)
+        if localfs.version(self.root, self.name, key) in (entry.version, None):
+            return None
+        return localfs.read(self.root, self.name, key)
+
+    def key_was_cut(self, entry):
+        return False
+
+
+class _MmapBank:
+    """The entries of one bank of Salt's mmap_cache; its lock keeps writers out."""
+
+    def __init__(self, files, name):
+        self.files, self.name = files, name
+
+    def count(self):
+        return self.files.count()
+
+    def entries(self):
+        return self.files.entries()
+
+    def written_again(self, entry):
+        return None
+
+    def key_was_cut(self, entry):
+        return len(entry.key) == self.files.key_size
+
+
+def _sources(root, names, slot_size, key_size, outcome):
+    """Yield every bank of either kind at or below the names (none: all)."""
+    for name in names or [""]:
+        for directory in localfs.walk(root, name):
+            at = directory.bank
+            for item, why in directory.left:
+                outcome.left.append((os.path.join(at, item), why))
+            if at and directory.keys:
+                yield _LocalfsBank(root, directory)
+            elif directory.keys:
+                outcome.left.extend((key + ".p", "in no bank") for key in directory.keys)
+            if mmap_files.INDEX in directory.others:
+                path = os.path.join(root, at, mmap_files.INDEX)
+                files = mmap_files.MmapFiles(path, slot_size, key_size)
+                if at:
+                    yield _MmapBank(files, at)
+                else:
+                    outcome.left.append((mmap_files.INDEX, "in no bank"))
+
+
+def _undecodable(value):
+    """Why the driver could not hand this value out, or None."""
+    import msgpack
+
+    def refuse(code, data):
+        raise ValueError(f"an extension type of msgpack ({code}), which the driver can't carry")
+
+    try:
+        msgpack.unpackb(value, raw=False, strict_map_key=False, ext_hook=refuse)
+    except Exception as why:  # msgpack raises many kinds; each means the same here
+        return f"{type(why).__name__}: {why}" if str(why) else type(why).__name__
+    return None
+
+
+def migrate(source, target, names=(), dry_run=False, progress=None,
+            slot_size=mmap_files.SLOT_SIZE, key_size=mmap_files.KEY_SIZE):
+    """Copy every bank below the directory `source` into the store `target`.
+
+    names       banks to copy, with all below them; none: all
+    dry_run     read and check everything, write nothing
+    progress    None, or called as progress(done, all, bank) for each entry
+    slot_size, key_size
+                of Salt's mmap files
+
+    Returns an `Outcome`. Raises `Unreadable` when the source is no directory,
+    and kist's errors when the target can't be written.
+    """
+    if not os.path.isdir(source):
+        raise Unreadable(f"{source}: no such directory")
+    outcome = Outcome()
+    names = [handles.bank_name(name) for name in names]
+    for name in names:
+        if not os.path.isdir(os.path.join(source, name)):
+            raise Unreadable(f"{source}: it has no bank {name!r}")
+    banks = []
+    every = 0
+    for bank in _sources(source, names, slot_size, key_size, outcome):
+        try:
+            count = bank.count()
+        except Unreadable as why:
+            _trouble(outcome, bank.name, None, str(why))
+            continue
+        if count:
+            banks.append(bank)
+            every += count
+    if not banks:
+        return outcome
+    store = _open_store(target, dry_run)
+    try:
+        _copy_all(banks, every, store, dry_run, progress, outcome)
+    finally:
+        if store is not None:
+            store.close()
+    return outcome
+
+
+def _copy_all(banks, every, store, dry_run, progress, outcome):
+    done = 0
+    for bank in banks:
+        outcome.banks += 1
+        with _Copy(bank, store, dry_run, outcome) as copy:
+            for entry in bank.entries():
+                copy.one(entry)
+                done += 1
+                if progress:
+                    progress(done, every, bank.name)
+
+
+def _trouble(outcome, bank, key, why):
+    outcome.damaged += 1
+    where = bank if key is None else f"{bank}: {os.fsdecode(key)}"
+    outcome.troubles.append((where, why))
+
+
+class _Copy:
+    """One bank on its way. Left, what was stored is on the disk."""
+
+    def __init__(self, source, store, dry_run, outcome):
+        self.source, self.outcome, self.dry_run = source, outcome, dry_run
+        self.bank = _open(store, source.name, dry_run)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.bank is not None:
+            self.bank.close()
+
+    def one(self, entry):
+        """Store an entry, and again as long as Salt writes it meanwhile."""
+        if entry.value is None and entry.damage is None:
+            return  # it is gone since it was listed
+        outcome, copied = self.outcome, False
+        for _ in range(_ATTEMPTS):
+            damage = entry.damage or (entry.value and _undecodable(entry.value))
+            if not damage:
+                copied |= self._put(entry)
+            again = self.source.written_again(entry)
+            if again is None:
+                break
+            entry = again
+        if damage:
+            _trouble(outcome, self.source.name, entry.key, damage)
+        elif copied:
+            outcome.copied += 1
+            outcome.bytes += len(entry.value)
+        else:
+            outcome.there += 1
+        outcome.cut_keys += self.source.key_was_cut(entry)
+
+    def _put(self, entry):
+        """Store it unless kist's is as new. True if it was, or would be, stored."""
+        if self.bank is None:
+            return True
+        stored = False
+        while not stored:
+            try:
+                there = self.bank.meta(entry.key)
+                if there and (
+                    entry.mtime_ns < there.mtime_ns or self.bank.get(entry.key) == entry.value
+                ):
+                    return False
+                sequence = there.sequence if there else 0
+            except kist.CorruptError:
+                sequence = None  # kist's own is damaged, and this one whole
+            if self.dry_run:
+                return True
+            stored = self.bank.put(entry.key, entry.value, if_seq=sequence)
+        return True
+
+
+def _open(store, name, dry_run):
+    """The bank; None if it is missing in a dry run."""
+    if store is None:
+        return None
+    if not dry_run:
+        # What is kept with a bank that is made is what the driver asks for; this
+        # copy is synced once, at its end.
+        store.bank(name, **handles.settings()).close()
+    try:
+        return store.bank(name, create=False, durability="none", readonly=dry_run)
+    except kist.NoBankError:
+        return None
+
+
+def _open_store(target, dry_run):
+    """The store; None if it is missing in a dry run."""
+    try:
+        return kist.open(target, create=not dry_run, readonly=dry_run)
+    except (kist.NoStoreError, FileNotFoundError):
+        if not dry_run:
+            raise
+        return None
