@@ -7,6 +7,7 @@
 #include "verbs.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const char intro[] =
     "kist keeps cached data in memory-mapped files, for every process of the host.\n"
@@ -19,7 +20,8 @@ static const char intro[] =
 
 static const char outro[] =
     "\n"
-    "'kist help VERB' tells more of each.\n"
+    "'kist help VERB' tells more of each. 'kist salt', for Salt masters, is kist-salt of\n"
+    "the Python package.\n"
     "\n"
     "Exit status: 0 done, 1 no such key, 2 wrong usage, 3 the system said no,\n"
     "4 damage was found.\n";
@@ -110,6 +112,8 @@ int verb_help(const struct args *args)
         return help_verb(args->verb);
     if (name == NULL)
         return json ? json_help_all() : help_all();
+    if (strcmp(name, "salt") == 0)
+        return salt_run((char *[]){ NULL, (char[]){ "--help" }, NULL });
     verb = verb_find(name);
     if (verb != NULL)
         return json ? json_help_verb(verb) : help_verb(verb);

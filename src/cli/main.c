@@ -148,6 +148,8 @@ static int run(int argc, char **argv)
         return print_version();
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
         word = "help";
+    if (strcmp(word, "salt") == 0)
+        return salt_run(argv + 1);
     verb = verb_find(word);
     if (verb == NULL)
         return fail_verb(word);

@@ -31,6 +31,9 @@ int verb_help(const struct args *args);
 int verb_pages(const struct args *args);
 int verb_inspect(const struct args *args);
 
+/* salt.c: become kist-salt, with what follows argv[0]. Returns if that fails. */
+int salt_run(char **argv);
+
 /* main.c: all verbs, in the order that help shows them; the one of that name,
  * or NULL; the name it was perhaps meant to be, or NULL. */
 extern const struct verb verbs[];
