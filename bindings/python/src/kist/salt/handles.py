@@ -148,6 +148,16 @@ def drop_bank(directory, name):
     return True
 
 
+def close_store(directory):
+    """Close the store of a directory and its banks; the next call opens them again."""
+    directory = os.path.abspath(directory)
+    for at in [at for at in _banks if at[0] == directory]:
+        del _banks[at]
+    store = _stores.pop(directory, None)
+    if store is not None:
+        store.close()
+
+
 def directory_exists(directory, name):
     """Whether there is a directory for the bank, reached by no symlink."""
     at = os.fspath(directory)
