@@ -137,6 +137,26 @@ def test_a_driver_whose_packages_are_missing_says_which(extmods):
     assert done.stdout.startswith("(False, ") and "msgpack" in done.stdout, done.stderr
 
 
+def test_a_driver_without_the_package_says_what_is_missing(extmods):
+    """The driver's own directory is in sys.path while it is loaded, and it is called kist."""
+    code = """
+        import importlib.util, sys, types
+        salt, exceptions = types.ModuleType("salt"), types.ModuleType("salt.exceptions")
+        exceptions.SaltCacheError = type("SaltCacheError", (Exception,), {})
+        sys.modules.update({"salt": salt, "salt.exceptions": exceptions})
+        sys.modules["msgpack"] = types.ModuleType("msgpack")
+        sys.path.append(sys.argv[1])
+        spec = importlib.util.spec_from_file_location("loaded", sys.argv[1] + "/kist.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        print(module.__virtual__())
+    """
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", textwrap.dedent(code), extmods],
+                          capture_output=True, text=True)
+    assert done.stdout.startswith("(False, ") and "packages kist and msgpack" in done.stdout, \
+        done.stderr
+
+
 # ---- Salt's own loader ---------------------------------------------------
 
 

@@ -150,6 +150,38 @@ def test_migrate_of_no_directory_is_told_of(source, target):
     assert not os.path.exists(target)
 
 
+def test_migrate_of_a_bank_that_kist_cannot_have_goes_on_with_others(source, target):
+    for key in ("a", "b"):
+        localfs(source, "kist.own", key, 1)
+    localfs(source, "before", "key", 1)
+    localfs(source, "z/after", "key", 1)
+    os.makedirs(os.path.join(target, "linked"))
+    kist.open(target).close()
+    os.symlink("linked", os.path.join(target, "z"))
+    outcome = migrate(source, target)
+    assert (outcome.copied, outcome.damaged) == (1, 3)
+    why = dict(outcome.troubles)
+    assert "2 entries" in why["kist.own"] and "symlink" in why["z/after"]
+    assert content(target) == {"before": {"key": packed(1)}}
+
+
+@needs_xxhash
+def test_migrate_of_a_bank_that_vanishes_meanwhile_goes_on_with_others(source, target):
+    localfs(source, "a", "key", 1)
+    for name in ("b", "c"):
+        bank = MmapBank(source, name)
+        bank.add("key", packed(1))
+        bank.write()
+
+    def progress(done, every, bank):
+        if bank == "a":
+            os.unlink(os.path.join(source, "b", ".mmap_cache.idx"))
+
+    outcome = migrate(source, target, progress=progress)
+    assert (outcome.copied, outcome.damaged) == (2, 1)
+    assert "No such file" in dict(outcome.troubles)["b"]
+
+
 # ---- again, and again ----------------------------------------------------
 
 

@@ -23,6 +23,18 @@ from .entries import Entry, Unreadable
 # How often an entry that is being written is read again.
 _ATTEMPTS = 20
 
+# What kist may say of one bank, or one entry, while others can be copied.
+_OF_A_BANK = (
+    kist.BankNameError,
+    kist.UnsafePathError,
+    kist.CorruptError,
+    kist.FormatError,
+    kist.NewerVersionError,
+    kist.ForeignFilesError,
+    kist.PoisonedError,
+)
+_OF_AN_ENTRY = (kist.KeyLengthError, kist.ValueLengthError)
+
 
 @dataclass
 class Outcome:
@@ -144,7 +156,7 @@ def migrate(source, target, names=(), dry_run=False, progress=None,
             _trouble(outcome, bank.name, None, str(why))
             continue
         if count:
-            banks.append(bank)
+            banks.append((bank, count))
             every += count
     if not banks:
         return outcome
@@ -159,18 +171,24 @@ def migrate(source, target, names=(), dry_run=False, progress=None,
 
 def _copy_all(banks, every, store, dry_run, progress, outcome):
     done = 0
-    for bank in banks:
-        outcome.banks += 1
-        with _Copy(bank, store, dry_run, outcome) as copy:
-            for entry in bank.entries():
-                copy.one(entry)
-                done += 1
-                if progress:
-                    progress(done, every, bank.name)
+    for bank, count in banks:
+        seen = 0
+        try:
+            with _Copy(bank, store, dry_run, outcome) as copy:
+                outcome.banks += 1
+                for entry in bank.entries():
+                    seen += 1
+                    copy.one(entry)
+                    if progress:
+                        progress(done + seen, every, bank.name)
+        except (Unreadable, *_OF_A_BANK) as why:
+            _trouble(outcome, bank.name, None, f"{why} ({count - seen:,} entries)",
+                     max(count - seen, 1))
+        done += count
 
 
-def _trouble(outcome, bank, key, why):
-    outcome.damaged += 1
+def _trouble(outcome, bank, key, why, entries=1):
+    outcome.damaged += entries
     where = bank if key is None else f"{bank}: {os.fsdecode(key)}"
     outcome.troubles.append((where, why))
 
@@ -197,7 +215,10 @@ class _Copy:
         for _ in range(_ATTEMPTS):
             damage = entry.damage or (entry.value and _undecodable(entry.value))
             if not damage:
-                copied |= self._put(entry)
+                try:
+                    copied |= self._put(entry)
+                except _OF_AN_ENTRY as why:
+                    damage = str(why)
             again = self.source.written_again(entry)
             if again is None:
                 break
