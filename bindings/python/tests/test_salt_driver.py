@@ -71,6 +71,29 @@ def test_store_raises_salt_cache_error_naming_bank_and_key_if_it_cannot_be_writt
         cache.store("file", "key", 1, cachedir)
 
 
+def fill_up(cachedir, queue):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, 64 << 10))
+    try:
+        for i in range(100):
+            cache.store("bank", f"k{i}", "x" * 4000, cachedir)
+    except cache.SaltCacheError as why:
+        queue.put((i, str(why), type(why.__cause__).__name__, cache.fetch("bank", "k0", cachedir)))
+    else:
+        queue.put(None)
+
+
+def test_store_with_no_space_left_raises_salt_cache_error_and_changes_nothing(cachedir):
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=fill_up, args=(cachedir, queue))
+    child.start()
+    stopped, text, cause, first = queue.get()
+    child.join()
+    assert cause == "FileSizeError" and "'bank'" in text and f"'k{stopped}'" in text
+    assert first == "x" * 4000
+    assert sorted(cache.list_("bank", cachedir)) == sorted(f"k{i}" for i in range(stopped))
+
+
 def test_store_with_expires_wraps_as_salts_cache_does(cachedir):
     cache.store("tokens", "t", {"a": 1}, cachedir, expires=60)
     wrapped = cache.fetch("tokens", "t", cachedir)

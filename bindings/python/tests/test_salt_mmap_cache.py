@@ -467,6 +467,49 @@ def answer_gets(path, ask, answer):
     cache.close()
 
 
+def overwrite(path, stop):
+    cache = MmapCache(path, durability="none")
+    sizes = (1, 10, 5_000, 70_000, 300)
+    n = 0
+    while not stop.is_set():
+        n += 1
+        letter = "abcdefgh"[n % 8]
+        if not cache.put("key", letter * sizes[n % len(sizes)]):
+            raise SystemExit(1)
+    cache.close()
+
+
+def test_no_read_is_torn_while_a_value_is_overwritten(cache, path):
+    cache.put("key", "a")
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    writer = context.Process(target=overwrite, args=(path, stop))
+    writer.start()
+    seen = set()
+    reads = 0
+    while reads < 20_000 or len(seen) < 8:
+        value = cache.get("key")
+        assert value and value == value[0] * len(value)
+        seen.add(value[0])
+        reads += 1
+    stop.set()
+    writer.join()
+    assert writer.exitcode == 0
+
+
+def test_space_comes_back_while_readers_go_on(path):
+    cache = MmapCache(path, max_segment_bytes=65_536, durability="none")
+    for i in range(2000):
+        cache.put(f"k{i % 20}", f"{i:04}" * 100)
+    before = cache.get_stats()["heap_size_bytes"]
+    bank = kist.open(os.path.dirname(path)).bank("cache.idx")
+    bank.compact(progress=lambda done, every: cache.get("k7") == "1987" * 100 or 1 / 0)
+    assert cache.get_stats()["heap_size_bytes"] < before / 4
+    assert {key: cache.get(key) for key in cache.list_keys()} == {
+        f"k{i % 20}": f"{i:04}" * 100 for i in range(1980, 2000)}
+    cache.close()
+
+
 def test_a_cache_that_another_dropped_is_made_again(cache, path):
     cache.put("key", "1")
     kist.open(os.path.dirname(path)).drop("cache.idx")
