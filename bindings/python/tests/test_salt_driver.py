@@ -2,6 +2,7 @@
 import logging
 import multiprocessing
 import os
+import random
 import resource
 import struct
 import tempfile
@@ -549,6 +550,43 @@ def test_handles_are_safe_after_fork(cachedir):
     assert queue.get() == ({"from": "parent"}, ["child", "key"])
     assert cache.fetch("bank", "child", cachedir) == {"pid": child.pid}
     assert cache.fetch("new", "key", cachedir) == 1
+
+
+def quarrel(cachedir, seed, queue):
+    """Writes, reads and drops of a few banks, in no sensible order."""
+    chance, wrong = random.Random(seed), []
+    for i in range(400):
+        bank, key = f"a/{chance.randrange(3)}", f"k{chance.randrange(4)}"
+        act = chance.randrange(10)
+        try:
+            if act < 4:
+                cache.store(bank, key, [seed, i], cachedir)
+            elif act < 6:
+                value = cache.fetch(bank, key, cachedir)
+                if value != {} and len(value) != 2:
+                    wrong.append(value)
+            elif act < 8:
+                cache.flush_(bank, None, cachedir)
+            elif act < 9:
+                cache.list_all(bank, cachedir, include_data=True)
+            else:
+                cache.contains(bank, key, cachedir)
+                cache.flush_(bank, key, cachedir)
+        except Exception as why:
+            wrong.append(repr(why))
+    queue.put(wrong)
+
+
+def test_processes_may_drop_banks_under_each_other(cachedir):
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    processes = [context.Process(target=quarrel, args=(cachedir, seed, queue)) for seed in range(4)]
+    for process in processes:
+        process.start()
+    wrong = [queue.get() for _ in processes]
+    for process in processes:
+        process.join()
+    assert wrong == [[], [], [], []]
 
 
 def test_threads_share_the_driver(cachedir):

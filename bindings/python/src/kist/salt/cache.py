@@ -112,7 +112,7 @@ def _again(why, call, bank, cachedir, create, doing, key=None):
 
     Returns what `call` returns for the handle, or None if there is no such bank.
     """
-    for _ in range(_handles.ATTEMPTS):
+    for _ in _handles.pauses():
         # Not opened yet; dropped by somebody, or while it was made; a key that
         # needs `key_bytes`.
         if not isinstance(

@@ -12,6 +12,7 @@ threads that open one bank, one uses the other's handle.
 import logging
 import os
 import stat
+import time
 import weakref
 from contextlib import suppress
 
@@ -19,11 +20,22 @@ import kist
 
 log = logging.getLogger(__name__)
 
-# The bank was dropped, or its handle closed: to be opened again.
-GONE = (kist.GoneError, kist.ClosedError)
+# The bank was dropped, or its handle closed: to be opened again. While others
+# drop a bank and make it anew, who opens it may also meet files of both, which
+# is over in a moment; where files were really exchanged it stays.
+GONE = (kist.GoneError, kist.ClosedError, kist.ForeignFilesError)
 
-# How often, should others drop the bank again each time.
+# How often that is tried.
 ATTEMPTS = 100
+
+
+def pauses():
+    """Yield before each attempt; wait a little where many were made."""
+    for n in range(ATTEMPTS):
+        if n > 3:
+            time.sleep(0.001)
+        yield n
+
 
 # Salt's size of a bank is a limit, the same for ten thousand banks. Taken as
 # what is expected of each it would cost 18 bytes an entry, and a walk goes over
@@ -137,10 +149,15 @@ def drop_bank(directory, name):
     store = _store(directory, create=False)
     if store is None:
         return False
-    try:
-        store.drop(name)
-    except kist.NoBankError:
-        return False
+    for n in pauses():
+        try:
+            store.drop(name)
+            break
+        except kist.NoBankError:
+            return False
+        except GONE:
+            if n == ATTEMPTS - 1:
+                raise
     # The empty directory goes too, as with localfs; of one that has more in it, or
     # in which somebody makes the bank again, the kernel says no.
     with suppress(OSError):

@@ -101,19 +101,20 @@ class MmapCache:
 
     def _do(self, call, create, failed, doing):
         """What `call` returns for the handle; `failed` where that can't be."""
-        dead = None
-        try:
-            for _ in range(handles.ATTEMPTS):
+        why = dead = None
+        for _ in handles.pauses():
+            try:
                 bank = self._opened(create, dead)
                 if bank is None:
                     return failed
-                try:
-                    return call(bank)
-                except handles.GONE:
-                    dead = bank
-            log.error("%s: it is dropped again and again, %s did not succeed", self.path, doing)
-        except (kist.Error, OSError) as why:
-            log.error("%s: %s failed: %s", self.path, doing, why)
+                dead = bank
+                return call(bank)
+            except handles.GONE as gone:
+                why = gone
+            except (kist.Error, OSError) as other:
+                why = other
+                break
+        log.error("%s: %s failed: %s", self.path, doing, why)
         return failed
 
     def open(self, write=False):
