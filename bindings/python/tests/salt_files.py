@@ -21,10 +21,12 @@ class MmapBank:
 
     EMPTY, USED, DELETED = range(3)
 
-    def __init__(self, root, bank, size=32, slot_size=96, key_size=64, segment=1 << 30):
+    def __init__(self, root, bank, size=32, slot_size=96, key_size=64, segment=1 << 30,
+                 checksums=True):
         self.folder = os.path.join(root, bank)
         self.path = os.path.join(self.folder, ".mmap_cache.idx")
         self.slot_size, self.key_size, self.segment = slot_size, key_size, segment
+        self.checksums = checksums
         self.index = bytearray(size * slot_size)
         self.heaps = [bytearray()]
         self.roster = []
@@ -35,7 +37,8 @@ class MmapBank:
         from xxhash import xxh3_64_intdigest
 
         slot = slot or 1 + self.used + self.deleted
-        record = struct.pack("<Q", xxh3_64_intdigest(value)) + value if value else b""
+        checksum = struct.pack("<Q", xxh3_64_intdigest(value)) if value and self.checksums else b""
+        record = checksum + value
         if len(self.heaps[-1]) + len(record) > self.segment:
             self.heaps.append(bytearray())
         number, offset = len(self.heaps) - 1, len(self.heaps[-1])

@@ -104,6 +104,12 @@ def test_store_with_expires_wraps_as_salts_cache_does(cachedir):
     assert cache.fetch("tokens", "t", cachedir) == {"a": 1}
 
 
+def test_store_makes_the_cachedir(folder):
+    cachedir = os.path.join(folder, "not", "yet", "there")
+    cache.store("bank", "key", 1, cachedir)
+    assert cache.fetch("bank", "key", cachedir) == 1
+
+
 # ---- fetch ---------------------------------------------------------------
 
 

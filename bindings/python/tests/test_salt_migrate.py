@@ -14,7 +14,15 @@ import pytest
 
 msgpack = pytest.importorskip("msgpack")
 
-from kist.salt import Unreadable, cache, command, install_driver, migrate, mmap_files  # noqa: E402
+from kist.salt import (  # noqa: E402
+    MmapCache,
+    Unreadable,
+    cache,
+    command,
+    install_driver,
+    migrate,
+    mmap_files,
+)
 from kist.salt.progress import Bar  # noqa: E402
 from salt_files import MmapBank, localfs  # noqa: E402
 
@@ -144,8 +152,24 @@ def test_migrate_names_what_it_may_not_read(source, target):
     assert migrate(source, target).troubles == [("bank: key", "Permission denied")]
 
 
-def test_migrate_of_no_directory_is_told_of(source, target):
-    with pytest.raises(Unreadable, match="no such directory"):
+def test_migrate_names_a_directory_that_it_cannot_read(source, target, monkeypatch):
+    localfs(source, "closed", "key", 1)
+    localfs(source, "open", "key", 1)
+    real = os.scandir
+
+    def scandir(path):
+        if os.path.basename(path) == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    outcome = migrate(source, target)
+    assert (outcome.copied, outcome.damaged) == (1, 1)
+    assert outcome.troubles == [("closed", "Permission denied")]
+
+
+def test_migrate_of_what_is_not_there_is_told_of(source, target):
+    with pytest.raises(Unreadable, match="no such file or directory"):
         migrate(source + "x", target)
     assert not os.path.exists(target)
 
@@ -401,6 +425,36 @@ def test_migrate_of_other_slot_sizes(source, target):
 
 
 @needs_xxhash
+def test_migrate_of_one_index_file(source, target):
+    bank = MmapBank(source, "any")
+    bank.path = os.path.join(bank.folder, "by_id.mmap")
+    bank.add("web01", b"192.0.2.7")
+    bank.add("raw", b"\xc1\xff")  # what is in it is none of the driver's business
+    bank.add("mark", b"")
+    bank.write()
+    outcome = migrate(bank.path, target)
+    assert (outcome.copied, outcome.damaged) == (3, 0)
+    copied = MmapCache(os.path.join(target, "by_id.mmap"))
+    assert sorted(copied.list_items()) == [("mark", True), ("raw", b"\xc1\xff"),
+                                           ("web01", "192.0.2.7")]
+    copied.close()
+    done = run("migrate", bank.path)
+    assert done.returncode == 2 and "STORE" in done.stderr
+    assert "3 were there" in run("migrate", bank.path, target).stdout
+
+
+@needs_xxhash
+def test_migrate_of_files_without_checksums(source, target):
+    bank = MmapBank(source, "bank", checksums=False)
+    bank.add("a", packed("value"))
+    bank.add("b", packed([1, 2]))
+    bank.write()
+    assert migrate(source, target).damaged == 2
+    assert "2 entries copied" in run("migrate", "--no-checksums", source, target).stdout
+    assert content(target) == {"bank": {"a": packed("value"), "b": packed([1, 2])}}
+
+
+@needs_xxhash
 def test_migrate_counts_keys_that_salt_may_have_cut(source, target):
     bank = MmapBank(source, "bank")
     bank.add("k" * 70, packed(1))
@@ -551,7 +605,7 @@ def test_command_migrate_of_damaged_entries_ends_with_4_and_names_them(source, t
 
 def test_command_migrate_of_what_is_missing_ends_with_3(source, target):
     done = run("migrate", source + "x", target)
-    assert done.returncode == 3 and "no such directory" in done.stderr
+    assert done.returncode == 3 and "no such file or directory" in done.stderr
     done = run("migrate", "--bank", "ghost", source, target)
     assert done.returncode == 3 and "ghost" in done.stderr
     done = run("migrate", "--bank", "../x", source, target)

@@ -30,7 +30,7 @@ The cachedir is a kist store and each bank a directory in it: all commands of
 its functions called.
 """
 
-# This file is copied into the master's _cache directory, and loaded from there
+# This file is copied to where the master has its drivers, and loaded from there
 # under a name of the loader's, once or many times in a process. What is open is
 # kept by kist.salt.handles, in one place; here is only the way to it.
 
@@ -61,7 +61,6 @@ if "__opts__" not in globals():
 
 # (cachedir, bank), as they were given, to the handle. It may be emptied.
 _caches = {}
-
 
 
 def __virtual__():

@@ -8,6 +8,7 @@ Exit status, as of ``kist``: 0 done, 2 wrong usage, 3 the system said no,
 """
 
 import argparse
+import os
 import sys
 
 DONE, USAGE, SYSTEM, DAMAGE = 0, 2, 3, 4
@@ -47,6 +48,8 @@ def _run_migrate(given):
     from .progress import Bar
 
     target = given.store if given.store is not None else given.source
+    if given.store is None and os.path.isfile(given.source):
+        return _fail(f"{given.source} is a file: say into which STORE it goes", USAGE)
     bar = Bar()
     try:
         outcome = migrate(
@@ -57,6 +60,7 @@ def _run_migrate(given):
             progress=None if given.quiet else bar,
             slot_size=given.slot_size,
             key_size=given.key_size,
+            checksums=not given.no_checksums,
         )
     except BadName as why:
         bar.end()
@@ -119,7 +123,8 @@ def _parser(program):
         "kist has is copied again only if Salt wrote it later; so the command may be repeated, "
         "and goes on where it was stopped.",
     )
-    copy.add_argument("source", metavar="SOURCE", help="the master's cachedir")
+    copy.add_argument("source", metavar="SOURCE",
+                      help="the master's cachedir; or the index file of one MmapCache")
     copy.add_argument("store", metavar="STORE", nargs="?",
                       help="directory of the store; default: SOURCE itself")
     copy.add_argument("--bank", action="append", default=[], metavar="BANK",
@@ -130,6 +135,8 @@ def _parser(program):
                       help="the master's mmap_cache_slot_size (default 96)")
     copy.add_argument("--key-size", type=int, default=64, metavar="N",
                       help="the master's mmap_cache_key_size (default 64)")
+    copy.add_argument("--no-checksums", action="store_true",
+                      help="of mmap files that were written with verify_checksums off")
     copy.set_defaults(run=_run_migrate)
     return parser
 

@@ -101,6 +101,8 @@ def _store(directory, create):
     """None if there is no store, and none is to be made."""
     store = _stores.get(directory)
     if store is None or store.closed:
+        if create:
+            os.makedirs(os.path.dirname(directory), exist_ok=True)
         try:
             store = kist.open(directory, create=create)
         except FileNotFoundError:  # kist.NoStoreError is one

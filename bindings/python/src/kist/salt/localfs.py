@@ -25,13 +25,13 @@ class Directory(NamedTuple):
     keys: list  # names of its entries, without the suffix
     others: list  # names of its other plain files
     left: list  # (name, why) of what is not looked into
+    failed: str = ""  # why it can't be read
 
 
 def walk(root, bank=""):
     """Yield a `Directory` for the bank and each below it, in order of names.
 
-    Symlinks are not followed. A directory that can't be read comes with no
-    keys, and the reason in `left`.
+    Symlinks are not followed.
     """
     pending = [bank]
     while pending:
@@ -41,8 +41,7 @@ def walk(root, bank=""):
         try:
             listing = os.scandir(os.path.join(root, bank))
         except OSError as why:
-            found.left.append(("", why.strerror))
-            yield found
+            yield found._replace(failed=why.strerror)
             continue
         with listing:
             for item in listing:
@@ -56,7 +55,7 @@ def walk(root, bank=""):
 def _sort(item, bank, found, below):
     name = f"{bank}/{item.name}" if bank else item.name
     if item.is_symlink():
-        if item.name.endswith(SUFFIX) or item.is_dir():
+        if item.name.endswith(SUFFIX) or os.path.isdir(item.path):
             found.left.append((item.name, "a symlink, not followed"))
     elif item.is_dir(follow_symlinks=False):
         if _NO_BANK.fullmatch(name):

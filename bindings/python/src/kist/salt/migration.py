@@ -53,6 +53,8 @@ class Outcome:
 class _LocalfsBank:
     """The entries of one directory of a localfs tree."""
 
+    msgpack = True  # values are; of a bank that the driver reads
+
     def __init__(self, root, directory):
         self.root, self.name, self.keys = root, directory.bank, directory.keys
 
@@ -77,8 +79,8 @@ class _LocalfsBank:
 class _MmapBank:
     """The entries of one bank of Salt's mmap_cache; its lock keeps writers out."""
 
-    def __init__(self, files, name):
-        self.files, self.name = files, name
+    def __init__(self, files, name, msgpack=True):
+        self.files, self.name, self.msgpack = files, name, msgpack
 
     def count(self):
         return self.files.count()
@@ -93,11 +95,13 @@ class _MmapBank:
         return len(entry.key) == self.files.key_size
 
 
-def _sources(root, names, slot_size, key_size, outcome):
+def _sources(root, names, mmap_bank, outcome):
     """Yield every bank of either kind at or below the names (none: all)."""
     for name in names or [""]:
         for directory in localfs.walk(root, name):
             at = directory.bank
+            if directory.failed:
+                _trouble(outcome, at or root, None, directory.failed)
             for item, why in directory.left:
                 outcome.left.append((os.path.join(at, item), why))
             if at and directory.keys:
@@ -105,16 +109,16 @@ def _sources(root, names, slot_size, key_size, outcome):
             elif directory.keys:
                 outcome.left.extend((key + ".p", "in no bank") for key in directory.keys)
             if mmap_files.INDEX in directory.others:
-                path = os.path.join(root, at, mmap_files.INDEX)
-                files = mmap_files.MmapFiles(path, slot_size, key_size)
                 if at:
-                    yield _MmapBank(files, at)
+                    yield mmap_bank(os.path.join(root, at, mmap_files.INDEX), at)
                 else:
                     outcome.left.append((mmap_files.INDEX, "in no bank"))
 
 
 def _undecodable(value):
     """Why the driver could not hand this value out, or None."""
+    if not value:
+        return None  # a presence mark
     import msgpack
 
     def refuse(code, data):
@@ -128,28 +132,39 @@ def _undecodable(value):
 
 
 def migrate(source, target, names=(), dry_run=False, progress=None,
-            slot_size=mmap_files.SLOT_SIZE, key_size=mmap_files.KEY_SIZE):
+            slot_size=mmap_files.SLOT_SIZE, key_size=mmap_files.KEY_SIZE, checksums=True):
     """Copy every bank below the directory `source` into the store `target`.
+
+    `source` may also be the index file of one MmapCache of Salt's; its name becomes
+    the bank's, and MmapCache(target/name) has its entries.
 
     names       banks to copy, with all below them; none: all
     dry_run     read and check everything, write nothing
     progress    None, or called as progress(done, all, bank) for each entry
-    slot_size, key_size
+    slot_size, key_size, checksums
                 of Salt's mmap files
 
-    Returns an `Outcome`. Raises `Unreadable` when the source is no directory,
-    and kist's errors when the target can't be written.
+    Returns an `Outcome`. Raises `Unreadable` when there is nothing at `source`, and
+    kist's errors when the target can't be written.
     """
-    if not os.path.isdir(source):
-        raise Unreadable(f"{source}: no such directory")
     outcome = Outcome()
-    names = [handles.bank_name(name) for name in names]
-    for name in names:
-        if not os.path.isdir(os.path.join(source, name)):
-            raise Unreadable(f"{source}: it has no bank {name!r}")
+
+    def mmap_bank(path, name, **more):
+        return _MmapBank(mmap_files.MmapFiles(path, slot_size, key_size, checksums), name, **more)
+
+    if os.path.isfile(source):
+        found = [mmap_bank(source, os.path.basename(source), msgpack=False)]
+    elif os.path.isdir(source):
+        names = [handles.bank_name(name) for name in names]
+        for name in names:
+            if not os.path.isdir(os.path.join(source, name)):
+                raise Unreadable(f"{source}: it has no bank {name!r}")
+        found = _sources(source, names, mmap_bank, outcome)
+    else:
+        raise Unreadable(f"{source}: no such file or directory")
     banks = []
     every = 0
-    for bank in _sources(source, names, slot_size, key_size, outcome):
+    for bank in found:
         try:
             count = bank.count()
         except Unreadable as why:
@@ -213,7 +228,7 @@ class _Copy:
             return  # it is gone since it was listed
         outcome, copied = self.outcome, False
         for _ in range(_ATTEMPTS):
-            damage = entry.damage or (entry.value and _undecodable(entry.value))
+            damage = entry.damage or (self.source.msgpack and _undecodable(entry.value))
             if not damage:
                 try:
                     copied |= self._put(entry)

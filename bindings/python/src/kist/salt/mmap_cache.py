@@ -91,8 +91,6 @@ class MmapCache:
         bank = self._bank
         if bank is not None and bank is not dead:
             return bank
-        if create:
-            os.makedirs(self._directory, exist_ok=True)
         # Of two threads here at once, one's handle is closed when it is forgotten.
         self._bank = bank = handles.new_bank(
             self._directory, self._name, create, **self._settings
