@@ -1,12 +1,14 @@
 """Putting the driver where a master finds it."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 
 NAME = "kist.py"
 
 
-def install_driver(directory):
+def install_driver(directory: str | os.PathLike[str]) -> str:
     """Write the driver to `directory`/kist.py, whole or not at all.
 
     Returns its path. The directory is made if it is missing; a driver that is

@@ -12,7 +12,10 @@ one made after the master went over to kist takes nothing back. Nothing of
 Salt's is changed or removed.
 """
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import kist
@@ -38,7 +41,16 @@ _OF_AN_ENTRY = (kist.KeyLengthError, kist.ValueLengthError)
 
 @dataclass
 class Outcome:
-    """What came of it. `troubles` has (where, why) of each entry that was not copied."""
+    """What came of it.
+
+    copied, there, damaged
+               entries that were stored, that kist had as new, that were not copied
+    bytes      of the values that were stored
+    cut_keys   keys as long as Salt's mmap_cache has them at most
+    banks      that were gone through
+    troubles   (where, why) of each entry, or bank, that was not copied
+    left       (where, why) of what was not looked into
+    """
 
     copied: int = 0
     there: int = 0
@@ -46,8 +58,8 @@ class Outcome:
     bytes: int = 0
     cut_keys: int = 0
     banks: int = 0
-    troubles: list = field(default_factory=list)
-    left: list = field(default_factory=list)
+    troubles: list[tuple[str, str]] = field(default_factory=list)
+    left: list[tuple[str, str]] = field(default_factory=list)
 
 
 class _LocalfsBank:
@@ -131,8 +143,16 @@ def _undecodable(value):
     return None
 
 
-def migrate(source, target, names=(), dry_run=False, progress=None,
-            slot_size=mmap_files.SLOT_SIZE, key_size=mmap_files.KEY_SIZE, checksums=True):
+def migrate(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    names: Iterable[str] = (),
+    dry_run: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+    slot_size: int = mmap_files.SLOT_SIZE,
+    key_size: int = mmap_files.KEY_SIZE,
+    checksums: bool = True,
+) -> Outcome:
     """Copy every bank below the directory `source` into the store `target`.
 
     `source` may also be the index file of one MmapCache of Salt's; its name becomes

@@ -1,13 +1,19 @@
 """`MmapCache`: the class beneath Salt's mmap_cache, over a bank of kist."""
 
+from __future__ import annotations
+
 import logging
 import os
+from collections.abc import Iterable
+from typing import Any, Union
 
 import kist
 
 from . import handles
 
 log = logging.getLogger(__name__)
+
+_Text = Union[str, bytes]  # of keys and values
 
 DEFAULT_MAX_SEGMENT_BYTES = 1 << 30
 
@@ -49,17 +55,17 @@ class MmapCache:
 
     def __init__(
         self,
-        path,
-        size=1_000_000,
-        slot_size=96,
-        key_size=64,
-        heap_path=None,
-        staleness_check_interval=0.25,
-        verify_checksums=True,
-        max_segment_bytes=DEFAULT_MAX_SEGMENT_BYTES,
+        path: str | os.PathLike[str],
+        size: int = 1_000_000,
+        slot_size: int = 96,
+        key_size: int = 64,
+        heap_path: str | os.PathLike[str] | None = None,
+        staleness_check_interval: float = 0.25,
+        verify_checksums: bool = True,
+        max_segment_bytes: int = DEFAULT_MAX_SEGMENT_BYTES,
         *,
-        durability="always",
-    ):
+        durability: str = "always",
+    ) -> None:
         if slot_size < _least_slot(key_size):
             raise ValueError(
                 f"slot_size {slot_size} is too small for key_size {key_size}; "
@@ -115,7 +121,7 @@ class MmapCache:
         log.error("%s: %s failed: %s", self.path, doing, why)
         return failed
 
-    def open(self, write=False):
+    def open(self, write: bool = False) -> bool:
         """Open the bank; with `write` make it if there is none.
 
         False when there is none, and when it can't be opened, which is logged.
@@ -123,7 +129,7 @@ class MmapCache:
         """
         return self._do(lambda bank: True, write, False, "opening it")
 
-    def close(self):
+    def close(self) -> None:
         """Close it. The next call opens it again."""
         bank, self._bank = self._bank, None
         if bank is not None:
@@ -134,7 +140,7 @@ class MmapCache:
 
     # Entries ---------------------------------------------------------------
 
-    def put(self, key, value=None):
+    def put(self, key: _Text, value: _Text | bool | None = None) -> bool:
         """Store a value: bytes, text (as UTF-8), or None, which marks presence.
 
         False when it could not be stored, which is logged.
@@ -142,7 +148,7 @@ class MmapCache:
         key, value = _bytes(key, "key"), _value(value)
         return self._do(lambda bank: bank.put(key, value), True, False, "a put")
 
-    def get(self, key, default=None):
+    def get(self, key: _Text, default: Any = None) -> Any:
         """The value: `str` if it is UTF-8, else `bytes`; True for a mark.
 
         `default` if there is none, and if its record is damaged, which is logged.
@@ -151,29 +157,29 @@ class MmapCache:
         raw = self._do(lambda bank: bank.get(key), False, None, "a get")
         return default if raw is None else _shown(raw)
 
-    def get_mtime(self, key):
+    def get_mtime(self, key: _Text) -> float | None:
         """When the key was written, in seconds since 1970, or None."""
         key = _bytes(key, "key")
         meta = self._do(lambda bank: bank.meta(key), False, None, "get_mtime")
         return None if meta is None else meta.mtime_ns / 1e9
 
-    def contains(self, key):
+    def contains(self, key: _Text) -> bool:
         """Whether the key is there."""
         key = _bytes(key, "key")
         return self._do(lambda bank: key in bank, False, False, "contains")
 
-    def delete(self, key):
+    def delete(self, key: _Text) -> bool:
         """Remove the key. False if it was not there."""
         key = _bytes(key, "key")
         return self._do(lambda bank: bank.discard(key), False, False, "a delete")
 
     # Everything ------------------------------------------------------------
 
-    def list_keys(self):
+    def list_keys(self) -> list[str]:
         """All keys, as text, in no particular order."""
         return self._do(handles.keys, False, [], "list_keys")
 
-    def list_items(self):
+    def list_items(self) -> list[tuple[str, str | bytes | bool]]:
         """All keys and values, as `get` shows them, in no particular order."""
 
         def shown(bank):
@@ -181,7 +187,7 @@ class MmapCache:
 
         return self._do(shown, False, [], "list_items")
 
-    def get_stats(self):
+    def get_stats(self) -> dict[str, int | float]:
         """Counts and sizes. `total` is `size` less Salt's slot for the header, or
         the number of entries once that is more."""
         total = max(self.size - 1, 0)
@@ -199,7 +205,7 @@ class MmapCache:
             "heap_live_bytes": stats.live_bytes if stats else 0,
         }
 
-    def atomic_rebuild(self, iterator):
+    def atomic_rebuild(self, iterator: Iterable[Any]) -> bool:
         """Make the content exactly what the iterator yields, all at once.
 
         It yields (key, value), (key,) or key; what `list_items` returned is fine.
