@@ -361,39 +361,54 @@ for i in itertools.count():
 """
 
 
-def test_a_put_that_waits_lets_other_threads_run_and_has_a_deadline(path):
-    """A process that is stopped while it writes keeps the bank."""
-    with kist.open(path) as store:
-        bank = store.bank("bank", deadline_ms=100)
-        ticks, stop = [0], threading.Event()
-
-        def tick():
-            while not stop.is_set():
-                ticks[0] += 1
-
-        ticker = threading.Thread(target=tick)
-        ticker.start()
-        with subprocess.Popen([sys.executable, "-c", WAITING, path],
-                              stdout=subprocess.PIPE) as other:
+@pytest.fixture
+def busy_writer(path):
+    """A process that writes without an end, most of its time within a write."""
+    with subprocess.Popen([sys.executable, "-c", WAITING, path], stdout=subprocess.PIPE) as other:
+        try:
             assert other.stdout.readline() == b"ready\n"
-            try:
-                for _ in range(2000):
-                    other.send_signal(signal.SIGSTOP)
-                    before = ticks[0]
-                    try:
-                        bank["b"] = b"1"
-                    except kist.BusyError as why:
-                        waited = ticks[0] - before
-                        assert isinstance(why, TimeoutError) and "deadline" in str(why)
-                        break
-                    finally:
-                        other.send_signal(signal.SIGCONT)
-                else:
-                    pytest.fail("the other process was never stopped within a write")
-            finally:
-                stop.set()
-                other.kill()
-                ticker.join()
-        assert waited > 1000
-        bank["b"] = b"2"
-        assert bank["b"] == b"2"
+            yield other
+        finally:
+            other.kill()
+
+
+def test_a_put_that_waits_for_another_process_has_a_deadline(store, busy_writer):
+    """A process that is stopped while it writes keeps the bank."""
+    bank = store.bank("bank", deadline_ms=20)
+    for _ in range(5000):
+        busy_writer.send_signal(signal.SIGSTOP)
+        try:
+            bank["b"] = b"1"
+        except kist.BusyError as why:
+            assert isinstance(why, TimeoutError) and "deadline" in str(why)
+            break
+        finally:
+            busy_writer.send_signal(signal.SIGCONT)
+    else:
+        pytest.fail("the other process was never stopped within a write")
+    busy_writer.kill()
+    busy_writer.wait()
+    bank["b"] = b"2"
+    assert bank["b"] == b"2"
+
+
+def test_a_put_that_waits_lets_other_threads_run(store, busy_writer):
+    """The put can go on only when another thread of its own process has run."""
+    bank = store.bank("bank", deadline_ms=10_000)
+    for _ in range(5000):
+        continued = []
+
+        def let_it_go_on():
+            continued.append(True)
+            busy_writer.send_signal(signal.SIGCONT)
+
+        busy_writer.send_signal(signal.SIGSTOP)
+        timer = threading.Timer(0.01, let_it_go_on)
+        timer.start()
+        bank["b"] = b"1"  # BusyError, were no other thread let run
+        had_to_wait = bool(continued)
+        timer.join()
+        if had_to_wait:
+            break
+    else:
+        pytest.fail("the other process was never stopped within a write")
