@@ -165,9 +165,9 @@ def test_errors_come_through(path):
         with pytest.raises(kist.NoBankError):
             await store.bank("none", create=False)
         await store.close()
-        with pytest.raises(RuntimeError):
+        with pytest.raises(kist.ClosedError):
             await bank.put("a", b"")
-        with pytest.raises(RuntimeError):
+        with pytest.raises(kist.ClosedError):
             await bank.get("a")
 
     run(path, body)

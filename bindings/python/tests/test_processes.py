@@ -349,6 +349,26 @@ def test_closing_while_other_threads_call(path):
         assert not unexpected
 
 
+def test_of_threads_that_pop_one_gets_each_entry(bank):
+    bank.update({f"{i}": b"%d" % i for i in range(3000)})
+    popped = []
+
+    def run():
+        try:
+            while True:
+                popped.append(bank.popitem())
+        except KeyError:
+            pass
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(popped) == 3000 and {key: key for key, _ in popped} == dict(popped)
+    assert len(bank) == 0 and bank.pop("x", 5) == 5
+
+
 WAITING = """
 import kist, sys, itertools
 bank = kist.open(sys.argv[1]).bank('bank')

@@ -150,9 +150,14 @@ static inline int key_take(struct state *st, PyObject *key, kist_bytes *out)
         return 0;
     }
     if (LIKELY(PyUnicode_Check(key))) {
+        const char *text;
         Py_ssize_t len;
-        const char *text = PyUnicode_AsUTF8AndSize(key, &len);
 
+        if (LIKELY(PyUnicode_IS_COMPACT_ASCII(key))) {
+            *out = (kist_bytes){ PyUnicode_DATA(key), (size_t)PyUnicode_GET_LENGTH(key) };
+            return 0;
+        }
+        text = PyUnicode_AsUTF8AndSize(key, &len);
         *out = (kist_bytes){ text, (size_t)len };
         return text ? 0 : -1;
     }

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
 from types import TracebackType
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn, Optional, Union
 
 from . import _core
 
@@ -52,6 +52,28 @@ class Bank(_core.Bank, MutableMapping[bytes, bytes]):
     def entries(self) -> Iterator[tuple[bytes, bytes, _core.Meta]]:
         """An iterator over (key, value, Meta)."""
         return self._walk(_ENTRIES)
+
+    def pop(self, key: Union[bytes, str], *default: Any) -> Any:
+        """Remove a key and return its value, else the default, else raise KeyError. Of
+        several that pop a key at the same time one gets it; what is stored between its
+        reading and its removal goes with it."""
+        if len(default) > 1:
+            raise TypeError(f"pop() takes a key and a default, {1 + len(default)} arguments "
+                            "were given")
+        while (value := self.get(key)) is not None:
+            if self.discard(key):
+                return value
+        if default:
+            return default[0]
+        raise KeyError(key)
+
+    def popitem(self) -> tuple[bytes, bytes]:
+        """Remove some entry, and return its key and value. KeyError if there is none."""
+        for key in self:
+            value = self.pop(key, None)
+            if value is not None:
+                return key, value
+        raise KeyError("popitem(): the bank is empty")
 
     def __enter__(self) -> Bank:
         return self

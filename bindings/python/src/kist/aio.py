@@ -21,7 +21,7 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from . import _store
+from . import _errors, _store
 
 __all__ = ["Bank", "Store", "open"]
 
@@ -51,7 +51,10 @@ class _Face:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             raise RuntimeError("this store was opened in another event loop; open it in each")
-        return loop.run_in_executor(self._pool, functools.partial(function, *args, **kwargs))
+        try:
+            return loop.run_in_executor(self._pool, functools.partial(function, *args, **kwargs))
+        except RuntimeError:  # close() shut the pool down
+            raise _errors.ClosedError("the store was closed") from None
 
 
 def _coroutine(name):
@@ -142,7 +145,7 @@ class Bank(_Face):
         if gets:
             try:
                 done = self._run(_get_all, self.blocking, [key for key, _ in gets])
-            except RuntimeError as why:  # the pool was shut down
+            except Exception as why:
                 for _, future in gets:
                     future.set_exception(why)
                 return
