@@ -427,10 +427,23 @@ static kist_bank *snapshot_handle(const kist_bank *of, struct snapshot *snap)
     return h;
 }
 
+/* The same moment once more, if it can still be seen. */
+static int share(kist_bank *h, struct snapshot **snap)
+{
+    struct core *c;
+    int rc = kist_read_begin();
+
+    if (rc < 0)
+        return rc;
+    rc = core_enter_to_read(h, &c);
+    kist_read_end();
+    return rc == KIST_OK ? snapshot_share(h->snapshot, snap) : rc;
+}
+
 int kist_snapshot_open(kist_bank **out, kist_bank *h)
 {
     struct snapshot *snap = NULL;
-    int rc = h->snapshot ? snapshot_share(h->snapshot, &snap) : snapshot_take(h, &snap);
+    int rc = h->snapshot ? share(h, &snap) : snapshot_take(h, &snap);
 
     *out = NULL;
     if (rc != KIST_OK)
