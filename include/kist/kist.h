@@ -789,7 +789,8 @@ typedef int (*kist_progress)(uint64_t done_bytes, uint64_t all_bytes, void *arg)
  * Give back the space of dead records: move live ones out of every segment
  * that has dead ones, sync, unlink. Readers and writers go on meanwhile. The
  * records of an ordered bank are put in the order of their keys, so that scans
- * read memory in a row. What a snapshot needs stays until a later call.
+ * read memory in a row. What a snapshot needs stays until a later call, and so does
+ * the order of an ordered bank's records as long as one is open.
  *
  *   progress   NULL, or called now and then
  *

@@ -8,6 +8,10 @@
  *
  * Arranging goes by the tree, a group of keys at a time, the lock let go between
  * them: keys that are written meanwhile lie behind the plan and stay there.
+ *
+ * As long as a snapshot is open nothing comes back of what is emptied. So only as
+ * much is emptied as can be noted to wait for it, nothing for the sake of order, and
+ * no tombstones: else each call would make the bank larger by all that lives.
  */
 #include "bank/clean.h"
 
@@ -23,6 +27,7 @@ struct plan {
     uint64_t bytes;       /* to be read, for progress */
     bool all;             /* there are tombstones: everything before them too */
     bool arrange;         /* put the records in the order of keys */
+    bool waits;           /* what is emptied now will wait for a snapshot */
     uint64_t visible;     /* when it was made */
 };
 
@@ -52,9 +57,10 @@ static int make_plan(kist_bank *h, struct plan *p)
     if (rc == KIST_OK)
         rc = clean_waiting(w.core, &w.state, horizon);
     next = w.state;
-    p->all = next.deleted > 0;
+    p->waits = rc == KIST_OK && horizon < next.visible;
+    p->all = next.deleted > 0 && !p->waits; /* else none of them goes, however much is moved */
     p->visible = next.visible;
-    p->arrange = core_index(w.core)->kind == KIST_INDEX_ORDERED &&
+    p->arrange = core_index(w.core)->kind == KIST_INDEX_ORDERED && !p->waits &&
                  (next.used != next.live || shm_peek(&w.core->live->arranged) != next.visible + 1);
     p->first = shm_peek(&w.core->live->oldest);
     n = place_n(next.tail);
@@ -88,7 +94,8 @@ static int look_at(kist_bank *h, const struct plan *plan, uint64_t *n, uint64_t 
         e = ring_entry(w.core, *n);
         *bytes = e ? shm_peek(&e->used) : 0;
         if (!e || (!wants_cleaning(w.core, *n, plan->all) && clean_cut_of(w.core, *n) == 0) ||
-            clean_is_needed(w.core, *n) || waiting_has(w.core, *n))
+            clean_is_needed(w.core, *n) || waiting_has(w.core, *n) ||
+            (plan->waits && waiting_is_full(w.core))) /* it would be emptied again and again */
             rc = KIST_MISS;
     }
     write_end(&w);

@@ -628,6 +628,8 @@ void waiting_add(struct core *c, uint64_t n, uint64_t emptied);
 void waiting_forget(struct core *c, uint64_t n);
 /* Any process: as far as a look tells. */
 bool waiting_has(const struct core *c, uint64_t n);
+/* No other can be noted. */
+bool waiting_is_full(const struct core *c);
 /* The lowest N above one that was emptied at or below `horizon`; 0: none. */
 uint64_t waiting_next(const struct core *c, uint64_t above, uint64_t horizon);
 

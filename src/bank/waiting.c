@@ -56,6 +56,16 @@ bool waiting_has(const struct core *c, uint64_t n)
     return false;
 }
 
+bool waiting_is_full(const struct core *c)
+{
+    uint64_t noted, emptied;
+
+    for (unsigned i = 0; i < LIVE_WAITING; i++)
+        if (!note_at(c, i, &noted, &emptied))
+            return false;
+    return true;
+}
+
 uint64_t waiting_next(const struct core *c, uint64_t above, uint64_t horizon)
 {
     uint64_t best = 0, n, emptied;
