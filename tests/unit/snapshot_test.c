@@ -1,0 +1,700 @@
+/*
+ * Snapshots: each shows the moment at which it was taken, whatever happens to the
+ * bank; and nothing is kept for one that is gone.
+ */
+#include "moments.h"
+
+#include <glob.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static const uint32_t kinds[] = { KIST_INDEX_HASH, KIST_INDEX_ORDERED };
+
+static struct fixture open_kind(uint32_t index, uint32_t segment_bytes)
+{
+    kist_bank_options opt = { .size = sizeof opt, .index = index, .segment_bytes = segment_bytes };
+
+    return fixture_open_with(&opt);
+}
+
+static kist_stats stats_of(kist_bank *bank)
+{
+    kist_stats stats = { .size = sizeof stats };
+
+    must_ok(kist_stat(bank, &stats));
+    return stats;
+}
+
+static uint64_t heap_files(const char *dir)
+{
+    char *pattern = path_join(dir, "bank/kist.heap.*");
+    glob_t found;
+    uint64_t n;
+    int rc = glob(pattern, 0, NULL, &found);
+
+    must(rc == 0 || rc == GLOB_NOMATCH);
+    n = rc == 0 ? found.gl_pathc : 0;
+    globfree(&found);
+    free(pattern);
+    return n;
+}
+
+/* Compacted, with no snapshot open: nothing is kept. */
+static void must_be_tidy(const char *dir, kist_bank *bank)
+{
+    double share = 1;
+    kist_stats stats;
+
+    must_ok(kist_compact(bank, NULL, NULL));
+    must_ok(kist_fragmentation(bank, &share));
+    stats = stats_of(bank);
+    must(stats.snapshots == 0 && stats.oldest_pin == 0 && stats.pinned_bytes == 0);
+    must(share == 0 && stats.wasted_bytes == 0 && stats.deleted == 0);
+    must(stats.segments == heap_files(dir));
+    must_verify(bank);
+}
+
+/* ---- against what was remembered -------------------------------------- */
+
+enum { SNAPSHOTS = 12, HANDLES = 2 };
+
+struct held {
+    kist_bank *snapshot;
+    struct moment *moment;
+};
+
+struct run {
+    uint32_t index;
+    uint32_t segment_bytes;
+    struct rng rng;
+    struct keys keys;
+    char *dir;
+    kist_store *store[HANDLES];
+    kist_bank *bank[HANDLES];
+    kist_bank *other; /* of the first store, which has one bank open at a time */
+    struct moment *now;
+    struct held held[SNAPSHOTS];
+};
+
+static kist_bank *some_bank(struct run *r)
+{
+    return r->bank[rng_below(&r->rng, HANDLES)];
+}
+
+static void open_handle(struct run *r, int i)
+{
+    kist_bank_options opt = { .size = sizeof opt,
+                              .flags = KIST_BANK_CREATE,
+                              .index = r->index,
+                              .segment_bytes = r->segment_bytes };
+
+    must_ok(kist_bank_open(&r->bank[i], r->store[i], "bank", &opt));
+}
+
+static void run_begin(struct run *r)
+{
+    kist_store_options opt = { .size = sizeof opt,
+                               .flags = KIST_STORE_CREATE,
+                               .max_open_banks = 1 };
+
+    r->rng.state = mix(test_seed(), r->index * 7 + r->segment_bytes);
+    r->keys = keys_make(&r->rng, 500, r->segment_bytes > 65536 ? 4 : 0);
+    r->dir = tmp_dir(TMP_FAST);
+    must_ok(kist_store_open(&r->store[0], r->dir, &opt));
+    r->store[1] = open_store(r->dir);
+    for (int i = 0; i < HANDLES; i++)
+        open_handle(r, i);
+    r->other = open_bank(r->store[0], "other");
+    r->now = moment_make(&r->keys);
+}
+
+static void release(struct run *r, struct held *h)
+{
+    (void)r;
+    if (!h->snapshot)
+        return;
+    must_ok(kist_bank_close(h->snapshot));
+    moment_free(h->moment);
+    *h = (struct held){ 0 };
+}
+
+static void look_at(struct run *r, struct held *h)
+{
+    kist_snapshot_info info = { .size = sizeof info };
+
+    (void)r;
+    if (!h->snapshot)
+        return;
+    must_ok(kist_snapshot_stat(h->snapshot, &info));
+    must(info.entries == h->moment->entries && info.payload_bytes == h->moment->payload);
+    must(info.index == r->index && info.saved_bytes == 0);
+    moment_must_be_seen(h->moment, h->snapshot);
+}
+
+static void take(struct run *r, struct held *h)
+{
+    struct held *of = &r->held[rng_below(&r->rng, SNAPSHOTS)];
+
+    if (h->snapshot)
+        return;
+    if (of->snapshot && rng_below(&r->rng, 3) == 0) { /* one of the same moment */
+        must_ok(kist_snapshot_open(&h->snapshot, of->snapshot));
+        h->moment = moment_copy(of->moment);
+        return;
+    }
+    must_ok(kist_snapshot_open(&h->snapshot, some_bank(r)));
+    moment_note_meta(r->now, some_bank(r));
+    h->moment = moment_copy(r->now);
+}
+
+static void reopen(struct run *r)
+{
+    int i = (int)rng_below(&r->rng, HANDLES);
+
+    must_ok(kist_bank_close(r->bank[i]));
+    open_handle(r, i);
+}
+
+static void step(struct run *r)
+{
+    struct held *h = &r->held[rng_below(&r->rng, SNAPSHOTS)];
+    uint64_t pick = rng_below(&r->rng, 1000);
+
+    if (pick < 600)
+        moment_change_many(r->now, some_bank(r), &r->rng, 1 + rng_below(&r->rng, 60));
+    else if (pick < 700)
+        take(r, h);
+    else if (pick < 740)
+        look_at(r, h);
+    else if (pick < 790)
+        release(r, h);
+    else if (pick < 860)
+        must_ok(kist_compact(some_bank(r), NULL, NULL));
+    else if (pick < 870)
+        moment_clear(r->now, some_bank(r));
+    else if (pick < 885)
+        moment_replace(r->now, some_bank(r));
+    else if (pick < 900)
+        must_ok(kist_repair(r->store[rng_below(&r->rng, HANDLES)], "bank", NULL, NULL, NULL));
+    else if (pick < 940)
+        reopen(r);
+    else if (pick < 960)
+        must_ok(kist_sync(some_bank(r)));
+    else
+        put_text(r->other, "the other", "takes the place"); /* the bank is closed as idle */
+}
+
+static void run_end(struct run *r)
+{
+    for (int i = 0; i < SNAPSHOTS; i++)
+        look_at(r, &r->held[i]);
+    for (int n = 0; n < SNAPSHOTS; n++) {
+        int i = (int)rng_below(&r->rng, SNAPSHOTS), k = (i + 1) % SNAPSHOTS;
+
+        release(r, &r->held[i]);
+        must_ok(kist_compact(r->bank[0], NULL, NULL));
+        look_at(r, &r->held[k]);
+    }
+    for (int i = 0; i < SNAPSHOTS; i++)
+        release(r, &r->held[i]);
+    must_be_tidy(r->dir, r->bank[1]);
+    moment_must_be_seen(r->now, r->bank[0]);
+    must_ok(kist_bank_close(r->other));
+    for (int i = 0; i < HANDLES; i++) {
+        must_ok(kist_bank_close(r->bank[i]));
+        must_ok(kist_store_close(r->store[i]));
+    }
+    moment_free(r->now);
+    keys_free(&r->keys);
+    tmp_remove(r->dir);
+    free(r->dir);
+}
+
+static void run(uint32_t index, uint32_t segment_bytes, uint64_t steps)
+{
+    struct run *r = calloc(1, sizeof *r);
+
+    r->index = index;
+    r->segment_bytes = segment_bytes;
+    run_begin(r);
+    for (test_case = 1; test_case <= steps; test_case++)
+        step(r);
+    run_end(r);
+    test_case = 0;
+    free(r);
+}
+
+TEST(each_of_many_snapshots_shows_its_moment_in_a_hash_bank)
+{
+    run(KIST_INDEX_HASH, 4096, test_scaled(1500));
+    run(KIST_INDEX_HASH, 1 << 18, test_scaled(1500));
+}
+
+TEST(each_of_many_snapshots_shows_its_moment_in_an_ordered_bank)
+{
+    run(KIST_INDEX_ORDERED, 4096, test_scaled(1500));
+    run(KIST_INDEX_ORDERED, 1 << 18, test_scaled(1500));
+}
+
+/* ---- what a snapshot is ----------------------------------------------- */
+
+/* Some keys, and a snapshot of them; then all of them are overwritten. */
+static struct moment *fill(struct fixture *f, const struct keys *keys, struct rng *rng,
+                           kist_bank **snapshot)
+{
+    struct moment *m = moment_make(keys), *then;
+
+    moment_change_many(m, f->bank, rng, 3000);
+    moment_note_meta(m, f->bank);
+    must_ok(kist_snapshot_open(snapshot, f->bank));
+    then = moment_copy(m);
+    moment_replace(m, f->bank);
+    moment_change_many(m, f->bank, rng, 3000);
+    moment_free(m);
+    return then;
+}
+
+static int feed_nothing(kist_bytes *key, kist_bytes *value, void *arg)
+{
+    (void)key, (void)value, (void)arg;
+    return KIST_END;
+}
+
+TEST(a_snapshot_of_a_snapshot_is_of_its_moment_and_outlives_it)
+{
+    for (int k = 0; k < 2; k++) {
+        struct rng rng = { test_seed() };
+        struct keys keys = keys_make(&rng, 300, 1);
+        struct fixture f = open_kind(kinds[k], 65536);
+        kist_snapshot_info info[2] = { { .size = sizeof *info }, { .size = sizeof *info } };
+        kist_bank *first, *second;
+        struct moment *then = fill(&f, &keys, &rng, &first);
+
+        must_ok(kist_snapshot_open(&second, first));
+        for (int i = 0; i < 2; i++)
+            must_ok(kist_snapshot_stat(i ? second : first, &info[i]));
+        must(memcmp(&info[0], &info[1], sizeof *info) == 0);
+        must(info[0].sequence == stats_of(f.bank).oldest_pin);
+        must_ok(kist_bank_close(first));
+        must_ok(kist_compact(f.bank, NULL, NULL));
+        moment_must_be_seen(then, second);
+        must(stats_of(f.bank).snapshots == 1);
+        must_ok(kist_bank_close(second));
+        must_be_tidy(f.dir, f.bank);
+        moment_free(then);
+        keys_free(&keys);
+        fixture_close(&f);
+    }
+}
+
+TEST(nothing_is_written_through_a_snapshot)
+{
+    for (int k = 0; k < 2; k++) {
+        struct fixture f = open_kind(kinds[k], 65536);
+        kist_view *view;
+        kist_bank *snap;
+
+        put_text(f.bank, "k", "value");
+        must_ok(kist_snapshot_open(&snap, f.bank));
+        must_rc(kist_put(snap, text("k"), text("w")), KIST_EREADONLY);
+        must_rc(kist_delete(snap, text("k")), KIST_EREADONLY);
+        must_rc(kist_get_or_insert(snap, text("l"), text("w"), &view), KIST_EREADONLY);
+        must_rc(kist_put_if_sequence(snap, text("l"), text("w"), 0), KIST_EREADONLY);
+        must_rc(kist_clear(snap), KIST_EREADONLY);
+        must_rc(kist_replace(snap, feed_nothing, NULL), KIST_EREADONLY);
+        must_rc(kist_compact(snap, NULL, NULL), KIST_EREADONLY);
+        must_rc(kist_sync(snap), KIST_EREADONLY);
+        must_hold(snap, "k", "value");
+        must_hold(f.bank, "k", "value");
+        must_ok(kist_bank_close(snap));
+        fixture_close(&f);
+    }
+}
+
+TEST(a_snapshot_tells_of_itself_and_others_do_not)
+{
+    struct fixture f = open_kind(KIST_INDEX_ORDERED, 65536);
+    kist_snapshot_info info = { .size = sizeof info };
+    kist_bank *snap;
+    kist_meta meta;
+
+    put_text(f.bank, "key", "value");
+    must_ok(kist_get_meta(f.bank, text("key"), &meta));
+    must_ok(kist_snapshot_open(&snap, f.bank));
+    put_text(f.bank, "another", "value");
+    must_ok(kist_snapshot_stat(snap, &info));
+    must(info.sequence == meta.sequence && info.entries == 1 && info.payload_bytes == 8);
+    must(info.taken_ns >= meta.mtime_ns && info.index == KIST_INDEX_ORDERED);
+    must_rc(kist_snapshot_stat(f.bank, &info), KIST_EINVAL);
+    info.size--;
+    must_rc(kist_snapshot_stat(snap, &info), KIST_EINVAL);
+    must_ok(kist_bank_close(snap));
+    fixture_close(&f);
+}
+
+TEST(an_empty_banks_snapshot_stays_empty)
+{
+    for (int k = 0; k < 2; k++) {
+        struct rng rng = { test_seed() };
+        struct keys keys = keys_make(&rng, 100, 0);
+        struct fixture f = open_kind(kinds[k], 4096);
+        struct moment *now = moment_make(&keys), *then = moment_make(&keys);
+        kist_bank *snap;
+
+        must_ok(kist_snapshot_open(&snap, f.bank));
+        moment_change_many(now, f.bank, &rng, 2000);
+        moment_must_be_seen(then, snap);
+        must_ok(kist_compact(f.bank, NULL, NULL));
+        moment_must_be_seen(then, snap);
+        must_ok(kist_bank_close(snap));
+        must_be_tidy(f.dir, f.bank);
+        moment_must_be_seen(now, f.bank);
+        moment_free(now);
+        moment_free(then);
+        keys_free(&keys);
+        fixture_close(&f);
+    }
+}
+
+/* ---- ends ------------------------------------------------------------- */
+
+static void must_say(kist_bank *snap, int rc)
+{
+    kist_bank *another;
+    kist_cursor *cursor;
+    kist_view *view;
+    kist_iter *iter;
+    kist_bytes value;
+    uint64_t n;
+
+    must_ok(kist_read_begin());
+    must_rc(kist_get(snap, text("k"), &value), rc);
+    kist_read_end();
+    must_rc(kist_get_view(snap, text("k"), &view), rc);
+    must_rc(kist_count(snap, &n), rc);
+    must_rc(kist_cursor_open(&cursor, snap, NULL), rc);
+    must(cursor == NULL);
+    must_rc(kist_iter_open(&iter, snap), rc);
+    must_rc(kist_snapshot_open(&another, snap), rc);
+    must(another == NULL);
+}
+
+TEST(a_snapshot_of_a_bank_that_was_dropped_says_so)
+{
+    for (int k = 0; k < 2; k++) {
+        struct fixture f = open_kind(kinds[k], 65536);
+        kist_bank *snap, *again;
+
+        put_text(f.bank, "k", "value");
+        must_ok(kist_snapshot_open(&snap, f.bank));
+        must_ok(kist_bank_drop(f.store, "bank"));
+        must_say(snap, KIST_EGONE);
+        must_rc(kist_snapshot_open(&again, f.bank), KIST_EGONE);
+        again = open_bank(f.store, "bank"); /* of the same name, and another one */
+        put_text(again, "k", "another");
+        must_say(snap, KIST_EGONE);
+        must(stats_of(again).oldest_pin == 0 && stats_of(again).snapshots == 0);
+        must_ok(kist_bank_close(snap));
+        must_ok(kist_bank_close(again));
+        fixture_close(&f);
+    }
+}
+
+TEST(a_snapshot_of_a_store_that_was_closed_says_so)
+{
+    for (int k = 0; k < 2; k++) {
+        struct fixture f = open_kind(kinds[k], 65536);
+        kist_store *store;
+        kist_bank *snap, *bank;
+
+        put_text(f.bank, "k", "value");
+        must_ok(kist_snapshot_open(&snap, f.bank));
+        must_ok(kist_bank_close(f.bank));
+        must_hold(snap, "k", "value"); /* it does not need the handle */
+        must_ok(kist_store_close(f.store));
+        must_say(snap, KIST_ECLOSED);
+        must_ok(kist_bank_close(snap));
+        store = open_store(f.dir);
+        bank = open_bank(store, "bank");
+        must(stats_of(bank).oldest_pin == 0);
+        must_ok(kist_bank_close(bank));
+        must_ok(kist_store_close(store));
+        tmp_remove(f.dir);
+        free(f.dir);
+    }
+}
+
+/* ---- other processes -------------------------------------------------- */
+
+struct family {
+    struct fixture f;
+    struct moment *then;
+    kist_bank *snap;
+    int to_child[2], to_parent[2];
+};
+
+static void tell(int fd)
+{
+    must(write(fd, "x", 1) == 1);
+}
+
+static void hear(int fd)
+{
+    char byte;
+
+    must(read(fd, &byte, 1) == 1);
+}
+
+/* A child that is gone is not waited for. */
+static pid_t family_begin(struct family *y, void (*body)(void *arg))
+{
+    pid_t child;
+
+    must(pipe(y->to_child) == 0 && pipe(y->to_parent) == 0);
+    child = child_start(body, y);
+    (void)close(y->to_child[0]);
+    (void)close(y->to_parent[1]);
+    return child;
+}
+
+static void family_end(struct family *y)
+{
+    (void)close(y->to_child[1]);
+    (void)close(y->to_parent[0]);
+}
+
+static void child_has_no_snapshot(void *arg)
+{
+    struct family *y = arg;
+
+    must_say(y->snap, KIST_EFORK);
+    tell(y->to_parent[1]);
+    hear(y->to_child[0]); /* it lives on, with all that it inherited */
+    must_ok(kist_bank_close(y->snap));
+}
+
+TEST(a_forked_child_neither_has_a_snapshot_nor_keeps_its_pin)
+{
+    for (int k = 0; k < 2; k++) {
+        struct rng rng = { test_seed() };
+        struct keys keys = keys_make(&rng, 300, 0);
+        struct family y = { .f = open_kind(kinds[k], 4096) };
+        pid_t child;
+
+        y.then = fill(&y.f, &keys, &rng, &y.snap);
+        child = family_begin(&y, child_has_no_snapshot);
+        hear(y.to_parent[0]);
+        must_ok(kist_compact(y.f.bank, NULL, NULL));
+        must(stats_of(y.f.bank).pinned_bytes > 0);
+        moment_must_be_seen(y.then, y.snap); /* the parent's pin is as it was */
+        must_ok(kist_bank_close(y.snap));
+        must_be_tidy(y.f.dir, y.f.bank);
+        tell(y.to_child[1]);
+        must_end_well(child);
+        family_end(&y);
+        moment_free(y.then);
+        keys_free(&keys);
+        fixture_close(&y.f);
+    }
+}
+
+/* Takes a snapshot through a store that is opened read-only, and reads it when told to. */
+static void child_holds_one(void *arg)
+{
+    kist_store_options opt = { .size = sizeof opt, .flags = KIST_STORE_READONLY };
+    kist_bank_options none = { .size = sizeof none };
+    struct family *y = arg;
+    kist_store *store;
+    kist_bank *bank, *snap;
+
+    must_ok(kist_store_open(&store, y->f.dir, &opt));
+    must_ok(kist_bank_open(&bank, store, "bank", &none));
+    must_ok(kist_snapshot_open(&snap, bank));
+    tell(y->to_parent[1]);
+    for (;;) {
+        hear(y->to_child[0]);
+        moment_must_be_seen(y->then, snap);
+        tell(y->to_parent[1]);
+    }
+}
+
+TEST(what_a_snapshot_of_another_process_needs_stays_until_that_is_killed)
+{
+    for (int k = 0; k < 2; k++) {
+        struct rng rng = { test_seed() };
+        struct keys keys = keys_make(&rng, 300, 1);
+        struct family y = { .f = open_kind(kinds[k], 16384) };
+        struct moment *now = moment_make(&keys);
+        kist_stats stats;
+        pid_t child;
+
+        moment_change_many(now, y.f.bank, &rng, 2000);
+        moment_note_meta(now, y.f.bank);
+        y.then = moment_copy(now);
+        child = family_begin(&y, child_holds_one);
+        hear(y.to_parent[0]);
+        for (int i = 0; i < 6; i++) {
+            if (i == 3)
+                moment_clear(now, y.f.bank);
+            if (i == 4)
+                moment_replace(now, y.f.bank);
+            if (i == 5)
+                must_ok(kist_repair(y.f.store, "bank", NULL, NULL, NULL));
+            moment_change_many(now, y.f.bank, &rng, 2000);
+            must_ok(kist_compact(y.f.bank, NULL, NULL));
+            stats = stats_of(y.f.bank);
+            must(stats.oldest_pin != 0 && stats.pinned_bytes > 0 && stats.snapshots == 0);
+            tell(y.to_child[1]);
+            hear(y.to_parent[0]);
+        }
+        child_kill(child);
+        must_be_tidy(y.f.dir, y.f.bank);
+        moment_must_be_seen(now, y.f.bank);
+        family_end(&y);
+        moment_free(now);
+        moment_free(y.then);
+        keys_free(&keys);
+        fixture_close(&y.f);
+    }
+}
+
+/* ---- history ---------------------------------------------------------- */
+
+TEST(a_tombstone_stays_for_a_snapshot_that_does_not_see_it_yet)
+{
+    for (int k = 0; k < 2; k++) {
+        struct fixture f = open_kind(kinds[k], 4096);
+        kist_bank *before, *behind;
+
+        for (uint64_t key = 0; key < 300; key++)
+            must_ok(kist_put(f.bank, number(key), text("a value that takes some room")));
+        put_text(f.bank, "k", "value");
+        must_ok(kist_snapshot_open(&before, f.bank));
+        must_ok(kist_delete(f.bank, text("k")));
+        must_ok(kist_snapshot_open(&behind, f.bank));
+        for (int i = 0; i < 3; i++) {
+            for (uint64_t key = 0; key < 300; key++)
+                must_ok(kist_put(f.bank, number(key), text("another value, of some length")));
+            must_ok(kist_compact(f.bank, NULL, NULL));
+            must_hold(before, "k", "value");
+            must_hold(behind, "k", NULL);
+            must_hold(f.bank, "k", NULL);
+        }
+        must(stats_of(f.bank).deleted == 1);
+        must_ok(kist_bank_close(before));
+        must_ok(kist_compact(f.bank, NULL, NULL));
+        must_hold(behind, "k", NULL);
+        put_text(f.bank, "k", "anew");
+        must_hold(behind, "k", NULL);
+        must_ok(kist_bank_close(behind));
+        must_be_tidy(f.dir, f.bank);
+        must_hold(f.bank, "k", "anew");
+        fixture_close(&f);
+    }
+}
+
+TEST(a_value_is_found_behind_a_hundred_thousand_newer_ones)
+{
+    enum { WRITES = 100000 };
+
+    for (int k = 0; k < 2; k++) {
+        struct fixture f = open_kind(kinds[k], 1 << 20);
+        kist_bank *snap, *late;
+        kist_cursor *cursor;
+        kist_entry entry;
+
+        put_text(f.bank, "other", "stays");
+        must_ok(kist_snapshot_open(&late, f.bank));
+        put_text(f.bank, "key", "the first");
+        must_ok(kist_snapshot_open(&snap, f.bank));
+        for (uint64_t n = 0; n < WRITES; n++) {
+            must_ok(kist_put(f.bank, text("key"), number(n)));
+            if (n % (WRITES / 4) == 0)
+                must_ok(kist_compact(f.bank, NULL, NULL));
+        }
+        must_hold(snap, "key", "the first");
+        must_hold(late, "key", NULL);
+        must_ok(kist_cursor_open(&cursor, snap, NULL));
+        for (int i = 0; i < 2; i++) {
+            must_ok(kist_cursor_next(cursor, &entry));
+            must(entry.value.len == (entry.key.len == 3 ? 9 : 5));
+        }
+        must_rc(kist_cursor_next(cursor, &entry), KIST_END);
+        kist_cursor_close(cursor);
+        must_ok(kist_bank_close(snap));
+        must_ok(kist_bank_close(late));
+        must_be_tidy(f.dir, f.bank);
+        must(heap_files(f.dir) <= 2);
+        fixture_close(&f);
+    }
+}
+
+/* Numbers of heap files come round; what a snapshot needs is still told apart. */
+TEST(a_snapshot_sees_its_moment_though_segments_are_used_up_behind_it)
+{
+    for (int k = 0; k < 2; k++) {
+        struct rng rng = { test_seed() };
+        struct keys keys = keys_make(&rng, 100, 0);
+        struct fixture f = open_kind(kinds[k], 4096);
+        struct moment *now = moment_make(&keys), *then;
+        static const char filler[3000];
+        uint64_t n = test_scaled(40000);
+        kist_bank *snap;
+        int rc = KIST_OK;
+
+        moment_change_many(now, f.bank, &rng, 500);
+        then = moment_copy(now);
+        must_ok(kist_snapshot_open(&snap, f.bank));
+        moment_clear(now, f.bank);
+        for (uint64_t i = 0; i < n && rc == KIST_OK; i++) {
+            rc = kist_put(f.bank, text("filler"), (kist_bytes){ filler, sizeof filler });
+            if (i % (n / 4) == n / 8)
+                must_ok(kist_compact(f.bank, NULL, NULL));
+        }
+        must(rc == KIST_OK || rc == KIST_EWINDOW);
+        moment_must_be_seen(then, snap);
+        must_ok(kist_bank_close(snap));
+        must_ok(kist_compact(f.bank, NULL, NULL));
+        must_ok(kist_put(f.bank, text("filler"), text("there is room again")));
+        must_be_tidy(f.dir, f.bank);
+        moment_free(now);
+        moment_free(then);
+        keys_free(&keys);
+        fixture_close(&f);
+    }
+}
+
+/* As long as a snapshot is open nothing comes back: then nothing must be moved again and
+ * again either. */
+TEST(compacting_again_and_again_beside_a_snapshot_does_not_fill_the_disk)
+{
+    enum { KEYS = 1000, REPLACES = 8, TIMES = 60 };
+
+    for (int k = 0; k < 2; k++) {
+        struct rng rng = { test_seed() };
+        struct keys keys = keys_make(&rng, KEYS, 0);
+        struct fixture f = open_kind(kinds[k], 4096);
+        struct moment *now = moment_make(&keys);
+        uint64_t first, second;
+        kist_bank *snap;
+
+        moment_change_many(now, f.bank, &rng, 2 * KEYS);
+        must_ok(kist_snapshot_open(&snap, f.bank));
+        for (int i = 0; i < REPLACES; i++) /* more heap files than can be noted as waiting */
+            moment_replace(now, f.bank);
+        moment_change_many(now, f.bank, &rng, KEYS);
+        must_ok(kist_compact(f.bank, NULL, NULL));
+        first = stats_of(f.bank).heap_file_bytes;
+        for (int i = 0; i < TIMES; i++)
+            must_ok(kist_compact(f.bank, NULL, NULL));
+        second = stats_of(f.bank).heap_file_bytes;
+        must(second <= first + 64 * 4096); /* LIVE_WAITING files, and some */
+        must_ok(kist_bank_close(snap));
+        must_be_tidy(f.dir, f.bank);
+        moment_must_be_seen(now, f.bank);
+        moment_free(now);
+        keys_free(&keys);
+        fixture_close(&f);
+    }
+}
