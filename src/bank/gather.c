@@ -10,6 +10,7 @@ enum {
     LAG = 16, /* entries that are on their way while one is looked at */
     RECENT = 64,
     TRIES = 20,
+    PASSED = 2048, /* entries that are looked at for a full group; else it is a short one */
 };
 
 /* ---- a group ---------------------------------------------------------- */
@@ -180,6 +181,7 @@ struct keys {
     size_t want;
     size_t skip; /* entries still to be passed over */
     size_t collected, resolved;
+    size_t passed; /* collected before that */
     bool down, outside;
 };
 
@@ -265,7 +267,9 @@ static int gather_leaves(struct keys *k, const struct ordered_index *ix, struct 
             break;
         if (k->ga.g->n + (k->collected - k->resolved) >= k->want) {
             rc = resolve(k, 0);
-            if (rc != KIST_OK || k->outside || k->ga.g->n > 0)
+            k->passed += k->collected;
+            if (rc != KIST_OK || k->outside || k->ga.g->n >= k->want ||
+                (k->ga.g->n > 0 && k->passed >= PASSED))
                 break; /* else all of that was deleted: there must be a key to go on from */
             k->collected = k->resolved = 0;
         }
