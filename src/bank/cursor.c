@@ -136,10 +136,20 @@ static int gather_first(kist_cursor *cur)
     return rc;
 }
 
+/* Are there as many as may be handed out? Damaged ones are not. */
+static bool is_enough(const kist_cursor *cur)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < cur->group.n; i++)
+        n += cur->group.met[i].record != NULL;
+    return n >= cur->limit;
+}
+
 static bool is_whole(const kist_cursor *cur)
 {
-    return cur->group.ended || (cur->limit > 0 && cur->group.n >= cur->limit && !cur->is_hash &&
-                                cur->limit <= first_want(cur));
+    return cur->group.ended || (cur->limit > 0 && cur->limit <= first_want(cur) && !cur->is_hash &&
+                                is_enough(cur));
 }
 
 /* At the present moment. 1: history went meanwhile. In a read section. */
@@ -392,6 +402,14 @@ static int note_generation(kist_cursor *cur)
     return rc;
 }
 
+/* The index leads no further: else each call would say so, and none that it is the end. */
+static int no_way_on(kist_cursor *cur, bool down, int rc)
+{
+    if (rc == KIST_ECORRUPT)
+        cur->stand = down ? BELOW : ABOVE;
+    return rc;
+}
+
 /* Another group, and its first entry. */
 static int load(kist_cursor *cur, const struct key_start *from, bool down, kist_entry *entry)
 {
@@ -406,7 +424,7 @@ static int load(kist_cursor *cur, const struct key_start *from, bool down, kist_
         return beyond(cur, down);
     }
     if (rc != KIST_OK)
-        return rc;
+        return no_way_on(cur, down, rc);
     group_drop(&cur->group);
     cur->group = made;
     return hand_out(cur, 0, entry);
@@ -442,14 +460,14 @@ static int step(kist_cursor *cur, bool down, kist_entry *entry)
         return from_edge(cur, down, entry); /* from beyond the other end, or fresh */
     if (cur->stale) {
         rc = start_at(cur, &from);
-        return rc == KIST_OK ? load(cur, &from, down, entry) : rc;
+        return rc == KIST_OK ? load(cur, &from, down, entry) : no_way_on(cur, down, rc);
     }
     if (along ? cur->at + 1 < g->n : cur->at > 0)
         return hand_out(cur, along ? cur->at + 1 : cur->at - 1, entry);
     if (cur->whole || (along && g->ended))
         return beyond(cur, down);
     rc = start_behind(cur, down, &from);
-    return rc == KIST_OK ? load(cur, &from, down, entry) : rc;
+    return rc == KIST_OK ? load(cur, &from, down, entry) : no_way_on(cur, down, rc);
 }
 
 /* Forward in a hash bank. */
@@ -470,7 +488,7 @@ static int step_hash(kist_cursor *cur, kist_entry *entry)
         next = 0;
         rc = gather_block(&cur->src, &cur->hash, &cur->group);
         if (rc != KIST_OK)
-            return rc;
+            return no_way_on(cur, false, rc);
     }
     return hand_out(cur, next, entry);
 }
