@@ -18,7 +18,7 @@
 
 #include "base/err.h"
 
-#include <errno.h>
+#include <string.h>
 
 enum { TABLE_FIRST = 64 };
 
@@ -215,9 +215,14 @@ int batch_delete(kist_batch *b, kist_bytes key)
 static void empty(kist_batch *b)
 {
     spool_empty(&b->spool);
-    os_free(b->table);
-    b->table = NULL;
-    b->slots = b->expects = 0;
+    if (b->slots > TABLE_FIRST) {
+        os_free(b->table);
+        b->table = NULL;
+        b->slots = 0;
+    }
+    if (b->slots > 0)
+        memset(b->table, 0, b->slots * sizeof *b->table);
+    b->expects = 0;
     atomic_store_explicit(&b->count, 0, memory_order_relaxed);
 }
 
@@ -492,7 +497,7 @@ void kist_batch_close(kist_batch *b)
 {
     if (!b)
         return;
-    empty(b);
     spool_close(&b->spool);
+    os_free(b->table);
     os_free(b);
 }

@@ -475,7 +475,13 @@ get_plain(const struct core *c, const struct hash_block *b, uint64_t change, kis
         return false;
     r = (const void *)(s->base + offset);
     shape = record_shape(r) - record_plain(key.len);
-    if (shape > CHUNKED_ABOVE || offset + RECORD_HEADER + key.len + shape > s->len ||
+    if (__builtin_expect(shape > CHUNKED_ABOVE, 0)) { /* or of a batch, known to be visible */
+        shape -= (uint64_t)RECORD_IN_BATCH << 48;
+        if (shape > CHUNKED_ABOVE ||
+            r->sequence > atomic_load_explicit(&c->shown, memory_order_acquire)) /* core_as_of() */
+            return false;
+    }
+    if (offset + RECORD_HEADER + key.len + shape > s->len ||
         !bytes_equal(r->body, key.data, key.len))
         return false;
     if (verify == KIST_VERIFY_FIRST ? !segment_seen(s, offset) : verify != KIST_VERIFY_NEVER)
