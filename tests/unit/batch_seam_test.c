@@ -401,8 +401,16 @@ static void *read_meanwhile(void *arg)
     size_t len;
 
     for (uint64_t n = 0; !scene->stop || n < 1000; n++) {
-        must_ok(kist_get_copy(scene->bank, number(n * 7 % TOGETHER), &version, sizeof version,
-                              &len));
+        kist_bytes key = number(n * 7 % TOGETHER), value;
+
+        if (n % 2) {
+            must_ok(kist_get_copy(scene->bank, key, &version, sizeof version, &len));
+        } else {
+            must_ok(kist_read_begin());
+            must_ok(kist_get(scene->bank, key, &value));
+            memcpy(&version, value.data, sizeof version);
+            kist_read_end();
+        }
         must(version < GIVEN_UP && version >= seen);
         seen = version;
         scene->reads++;
