@@ -323,6 +323,9 @@ struct comparing {
     struct core *core;
     kist_bytes key;
     uint32_t verify;
+    const struct record *record; /* the key's own, once it was met */
+    struct segment *segment;
+    uint64_t place;
 };
 const struct record *record_to_compare(void *comparing, uint64_t loc);
 

@@ -191,7 +191,7 @@ static int find_start(const struct keys *k, const struct ordered_index *ix,
 {
     const struct key_start *from = k->from;
     kist_bytes key = from->has_key ? from->key : k->down ? k->range->upper : k->range->lower;
-    struct comparing m = { k->ga.core, key, k->ga.src->handle->verify };
+    struct comparing m = { .core = k->ga.core, .key = key, .verify = k->ga.src->handle->verify };
     struct index_owner o = { .record = record_to_compare, .arg = &m };
     int rc;
 

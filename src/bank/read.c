@@ -188,7 +188,7 @@ search_block(struct core *c, const struct hash_block *b, kist_bytes key, uint64_
 }
 
 /* ⚑ A record of another key decides where the search goes on: it has to be
- * whole. The key's own is looked at by try_slot(). */
+ * whole. The key's own is looked at by search_tree(). */
 const struct record *record_to_compare(void *arg, uint64_t loc)
 {
     struct comparing *m = arg;
@@ -196,10 +196,15 @@ const struct record *record_to_compare(void *arg, uint64_t loc)
     uint64_t place;
     const struct record *r = core_record(m->core, loc, &s, &place);
 
-    if (r && (record_key_is(r, m->key) ||
-              core_verified(m->core, s, r, place_offset(place), m->verify)))
+    if (!r)
+        return NULL;
+    if (record_key_is(r, m->key)) {
+        m->record = r;
+        m->segment = s;
+        m->place = place;
         return r;
-    return NULL;
+    }
+    return core_verified(m->core, s, r, place_offset(place), m->verify) ? r : NULL;
 }
 
 /* Why the tree could not be told a record. */
@@ -219,7 +224,7 @@ static int record_lost(struct core *c, uint64_t loc, uint64_t *missing, struct f
 static int search_tree(struct core *c, struct ordered_index *ix, kist_bytes key, uint32_t verify,
                        uint64_t *missing, struct ordered_spot *at, struct found *out)
 {
-    struct comparing m = { c, key, verify };
+    struct comparing m = { .core = c, .key = key, .verify = verify };
     struct index_owner o = { .record = record_to_compare, .arg = &m };
     int rc = ordered_find(ix, &o, key, ORDERED_AT, at);
 
@@ -227,9 +232,11 @@ static int search_tree(struct core *c, struct ordered_index *ix, kist_bytes key,
         return record_lost(c, at->lost, missing, out);
     if (rc != KIST_OK)
         return rc;
-    rc = try_slot(c, key, ordered_loc(ix, at), verify, missing, out);
-    out->slot = ordered_slot(ix, at);
-    return rc == KIST_MISS ? SEARCH_AGAIN : rc; /* it was this key's: the leaf is used again */
+    *out = (struct found){ m.record, m.segment, place_offset(m.place), m.place,
+                           ordered_slot(ix, at) };
+    return verify == VERIFY_OTHERS || core_verified(c, m.segment, m.record, out->offset, verify)
+               ? KIST_OK
+               : KIST_ECORRUPT;
 }
 
 int bank_index_damaged(const struct bank *b)
@@ -421,7 +428,9 @@ int core_enter_to_read(kist_bank *h, struct core **core)
 static int find_live(kist_bank *h, kist_bytes key, struct core **core, struct found *f)
 {
     struct index_file *fixed = h->snapshot ? snapshot_index(h->snapshot) : NULL;
-    uint64_t hash = record_hash_key(&h->bank->set.record, key.data, key.len);
+    uint64_t hash = h->bank->set.index == KIST_INDEX_HASH
+                        ? record_hash_key(&h->bank->set.record, key.data, key.len)
+                        : 0;
     struct index_room room;
     uint64_t change;
     int rc = SEARCH_AGAIN;
