@@ -5,9 +5,12 @@
  */
 #include "bench.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <kist/kist.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct kist {
     kist_store *store;
@@ -224,12 +227,47 @@ static void ordered_snapshot_free(void *self, void *snapshot)
     (void)kist_bank_close(snapshot);
 }
 
+static int ordered_revert(void *self, void *snapshot)
+{
+    struct kist *t = self;
+    int rc = kist_snapshot_revert(t->bank, snapshot);
+
+    return rc ? fail("revert", rc) : 0;
+}
+
+static int ordered_save(void *self, const char *path)
+{
+    struct kist *t = self;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), rc;
+
+    if (fd < 0)
+        return bench_fail("kist", path, strerror(errno));
+    rc = kist_snapshot_save(t->bank, kist_write_fd, &fd);
+    (void)close(fd);
+    return rc ? fail("save", rc) : 0;
+}
+
+static int ordered_restore(void *self, const char *path)
+{
+    struct kist *t = self;
+    int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
+
+    if (fd < 0)
+        return bench_fail("kist", path, strerror(errno));
+    rc = kist_snapshot_restore(t->bank, kist_read_fd, &fd);
+    (void)close(fd);
+    return rc ? fail("restore", rc) : 0;
+}
+
 static const struct bench_order order = {
     .remove = ordered_remove,
     .scan = ordered_scan,
     .compact = kist_engine_tidy,
     .snapshot = ordered_snapshot,
     .snapshot_free = ordered_snapshot_free,
+    .revert = ordered_revert,
+    .save = ordered_save,
+    .restore = ordered_restore,
 };
 
 /* ---- both kinds ------------------------------------------------------- */
