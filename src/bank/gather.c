@@ -10,6 +10,8 @@ enum {
     LAG = 16, /* entries that are on their way while one is looked at */
     RECENT = 64,
     TRIES = 20,
+    MISSES = 5, /* tries that met a missing segment, until that is damage */
+    MISSING = 3, /* a result */
     PASSED = 2048, /* entries that are looked at for a full group; else it is a short one */
 };
 
@@ -56,6 +58,7 @@ struct gathering {
     uint32_t verify;
     size_t n, held_n; /* what the group had before this try */
     struct segment *recent[RECENT]; /* held in this try; a hint */
+    unsigned misses; /* tries before this one that ended so */
 };
 
 /* Each segment once, or a few times. */
@@ -122,7 +125,8 @@ static inline bool look_plainly(const struct gathering *ga, uint64_t loc, struct
 }
 
 /* What a location leads to, as of the sequence. KIST_OK, also for a damaged one;
- * KIST_MISS: no entry; 1: history went. */
+ * KIST_MISS: no entry; 1: history went; MISSING: its segment is not there, as when it
+ * was emptied since the location was read. */
 static int look_at(struct gathering *ga, uint64_t loc, struct met *out)
 {
     struct core *c = ga->core;
@@ -133,6 +137,8 @@ static int look_at(struct gathering *ga, uint64_t loc, struct met *out)
     f.offset = place_offset(f.place);
     f.segment = core_segment(c, place_n(f.place));
     if (!f.segment && (rc = core_map_segment(c, place_n(f.place), &f.segment)) < 0) {
+        if (rc == -ENOENT && ga->misses < MISSES)
+            return MISSING;
         *out = (struct met){ .offset = f.place };
         return rc == KIST_ENOMEM ? rc : KIST_OK;
     }
@@ -288,13 +294,13 @@ static int lost(struct keys *k, uint64_t loc)
     struct met m;
     int rc = look_at(&k->ga, loc, &m);
 
-    if (rc == KIST_ENOMEM || rc == 1)
+    if (rc == KIST_ENOMEM || rc == 1 || rc == MISSING)
         return rc;
     return m.segment ? core_damaged(k->ga.core, m.segment, m.offset)
                      : bank_index_damaged(k->ga.core->bank);
 }
 
-/* One try. 2: again; else as gather_keys(). */
+/* One try. 2 or MISSING: again; else as gather_keys(). */
 static int keys_once(struct keys *k)
 {
     struct core *c = k->ga.core;
@@ -336,6 +342,7 @@ int gather_keys(const struct source *src, const struct key_range *range,
                 const struct key_start *from, bool down, size_t want, struct group *g)
 {
     struct group made = { .down = down };
+    unsigned misses = 0;
     struct core *c;
     int rc = kist_read_begin();
 
@@ -344,11 +351,12 @@ int gather_keys(const struct source *src, const struct key_range *range,
     rc = room_for(&made.met, &made.room, want + 2 * LAG, sizeof *made.met);
     if (rc == KIST_OK)
         rc = 2;
-    for (int i = 0; i < TRIES && rc == 2; i++) {
+    for (int i = 0; i < TRIES && (rc == 2 || rc == MISSING); i++) {
+        misses += rc == MISSING;
         rc = core_enter_to_read(src->handle, &c);
         if (rc == KIST_OK) {
             struct keys k = { .ga = { .src = src, .core = c, .g = &made,
-                                      .verify = src->handle->verify },
+                                      .verify = src->handle->verify, .misses = misses },
                               .range = range, .from = from, .want = want,
                               .skip = from->skip, .down = down };
 
@@ -359,7 +367,7 @@ int gather_keys(const struct source *src, const struct key_range *range,
                 undo(&k.ga);
         }
     }
-    if (rc == 2)
+    if (rc == 2 || rc == MISSING)
         rc = bank_index_damaged(c->bank);
     kist_read_end();
     if (rc != KIST_OK) {
@@ -406,7 +414,7 @@ static int resolve_block(struct gathering *ga, const struct hash_cursor *cursor,
     return rc;
 }
 
-/* One try. 2: again. */
+/* One try. 2 or MISSING: again. */
 static int block_once(struct gathering *ga, struct hash_cursor *cursor)
 {
     struct core *c = ga->core;
@@ -436,6 +444,7 @@ static int block_once(struct gathering *ga, struct hash_cursor *cursor)
 
 int gather_block(const struct source *src, struct hash_cursor *cursor, struct group *g)
 {
+    unsigned misses = 0;
     struct core *c;
     int rc = kist_read_begin();
 
@@ -444,18 +453,20 @@ int gather_block(const struct source *src, struct hash_cursor *cursor, struct gr
     rc = room_for(&g->locs, &g->locs_room, HASH_CURSOR_SLOTS, sizeof *g->locs);
     if (rc == KIST_OK)
         rc = 2;
-    for (int i = 0; i < TRIES && rc == 2; i++) {
+    for (int i = 0; i < TRIES && (rc == 2 || rc == MISSING); i++) {
+        misses += rc == MISSING;
         rc = core_enter_to_read(src->handle, &c);
         if (rc == KIST_OK) {
             struct gathering ga = { .src = src, .core = c, .g = g, .n = g->n,
-                                    .held_n = g->held_n, .verify = src->handle->verify };
+                                    .held_n = g->held_n, .verify = src->handle->verify,
+                                    .misses = misses };
 
             rc = block_once(&ga, cursor);
             if (rc != KIST_OK)
                 undo(&ga);
         }
     }
-    if (rc == 2)
+    if (rc == 2 || rc == MISSING)
         rc = bank_index_damaged(c->bank);
     kist_read_end();
     return rc;
