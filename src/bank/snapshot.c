@@ -120,7 +120,8 @@ int snapshot_moment(kist_bank *h, struct core *c, struct state *s, struct index_
 static int cover(struct core *c, struct snapshot *snap)
 {
     struct pins *p = &c->bank->pins;
-    bool covered = p->count > 0 && p->at <= snap->at && p->pin[p->which].map;
+    /* not by what is locked alone: that may be lower, and nothing of it kept */
+    bool covered = p->count > 0 && p->oldest->at <= snap->at && p->pin[p->which].map;
     int rc = covered ? 0 : pin_at(c->bank, snap->at);
 
     if (rc == -ENOENT && c->is_private) { /* nobody ever wrote here: no pin is asked for */
