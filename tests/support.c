@@ -43,9 +43,9 @@ int test_bank_open(kist_bank **out, kist_store *store, const char *name,
 
 static double scale(void)
 {
-    const char *given = getenv("KIST_TEST_SCALE");
+    const char *given = getenv("KIST_TEST_SCALE"), *share = getenv("KIST_TEST_SHARE");
 
-    return given ? strtod(given, NULL) : 1.0;
+    return (given ? strtod(given, NULL) : 1.0) * (share ? strtod(share, NULL) : 1.0);
 }
 
 uint64_t test_scaled(uint64_t count)
@@ -117,9 +117,11 @@ void test_needs_files(void)
 
 void row_print(const struct row *row)
 {
-    (void)printf("ROW %s cases=%" PRIu64 " states=%" PRIu64 " failures=%" PRIu64 " skipped=%" PRIu64
+    const char *kind = getenv("KIST_TEST_INDEX");
+
+    (void)printf("ROW %s%s%s cases=%" PRIu64 " states=%" PRIu64 " failures=%" PRIu64 " skipped=%" PRIu64
                  " seed=%" PRIu64 "\n",
-                 row->id, row->cases, row->states, row->failures, row->skipped, test_seed());
+                 row->id, kind ? "-" : "", kind ? kind : "", row->cases, row->states, row->failures, row->skipped, test_seed());
     (void)fflush(stdout);
 }
 

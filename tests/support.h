@@ -7,10 +7,12 @@
  * as often as it likes, and main.c brings main().
  *
  *   KIST_TEST_SCALE  factor for the counts of cases; default 1
+ *   KIST_TEST_SHARE  another factor, for a program that is run in several ways
  *   KIST_TEST_SEED   start of all random numbers; default 1
  *   KIST_TEST_CASE   of a row whose cases run in children: this one alone, in the
  *                    program itself
- *   KIST_TEST_INDEX  of banks that are made: hash, which is the default, or ordered
+ *   KIST_TEST_INDEX  of banks that are made: hash, which is the default, or ordered;
+ *                    it is added to the names of rows
  *   KIST_TEST_DIR    where folders are made; default: $TMPDIR or /var/tmp, and
  *                    /dev/shm where a test makes very many files
  */
