@@ -1,0 +1,293 @@
+/*
+ * Snapshots and cursors that another process overtakes, exactly where it hurts: system
+ * calls are the places where one of the two waits for the other.
+ */
+#include "support.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "bank/core.h"
+
+static const uint32_t kinds[] = { KIST_INDEX_HASH, KIST_INDEX_ORDERED };
+
+enum { KEYS = 200, MORE = 20000 };
+
+/* Two processes of one bank, and their words to each other. */
+struct pair {
+    struct fixture f;
+    uint32_t index;
+    int to_child[2], to_parent[2];
+    pid_t child;
+    void (*overtake)(kist_bank *bank); /* what the child does when it is told to */
+};
+
+static struct pair *the_pair;
+static unsigned fired;
+
+static void tell(int fd)
+{
+    must(write(fd, "x", 1) == 1);
+}
+
+static void hear(int fd)
+{
+    char byte;
+
+    must(read(fd, &byte, 1) == 1);
+}
+
+/* ---- content: all keys have one version ------------------------------- */
+
+static void put_all(kist_bank *bank, uint64_t version)
+{
+    char key[16], value[40];
+
+    for (unsigned i = 0; i < KEYS; i++) {
+        (void)snprintf(key, sizeof key, "key %04u", i);
+        (void)snprintf(value, sizeof value, "version %llu", (unsigned long long)version);
+        put_text(bank, key, value);
+    }
+}
+
+static void delete_all(kist_bank *bank)
+{
+    char key[16];
+
+    for (unsigned i = 0; i < KEYS; i++) {
+        (void)snprintf(key, sizeof key, "key %04u", i);
+        must_ok(kist_delete(bank, text(key)));
+    }
+}
+
+static void compact(kist_bank *bank)
+{
+    for (int i = 0; i < 3; i++) /* tombstones go with the oldest segment */
+        must_ok(kist_compact(bank, NULL, NULL));
+}
+
+static void must_show(kist_bank *bank, const char *value)
+{
+    char key[16];
+
+    for (unsigned i = 0; i < KEYS; i++) {
+        (void)snprintf(key, sizeof key, "key %04u", i);
+        must_hold(bank, key, value);
+    }
+}
+
+static void write_anew(kist_bank *bank)
+{
+    put_all(bank, 2);
+    compact(bank);
+}
+
+static void forget_all(kist_bank *bank)
+{
+    delete_all(bank);
+    compact(bank);
+}
+
+/* Nodes are split, and those that were replaced are used again. */
+static void crowd(kist_bank *bank)
+{
+    char key[32];
+
+    for (unsigned i = 0; i < MORE; i++) {
+        (void)snprintf(key, sizeof key, "key %04u %06u", (i * 7919) % KEYS, i);
+        put_text(bank, key, "between");
+    }
+}
+
+/* ---- the child -------------------------------------------------------- */
+
+static void overtake_when_told(void *arg)
+{
+    struct pair *p = arg;
+    kist_store *store = open_store(p->f.dir);
+    kist_bank *bank = open_bank(store, "bank");
+
+    tell(p->to_parent[1]);
+    hear(p->to_child[0]);
+    p->overtake(bank);
+    tell(p->to_parent[1]);
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+}
+
+static void pair_begin(struct pair *p, uint32_t index, void (*child)(void *))
+{
+    kist_bank_options opt = { .size = sizeof opt, .index = index, .segment_bytes = 4096 };
+
+    p->f = fixture_open_with(&opt);
+    p->index = index;
+    put_all(p->f.bank, 1);
+    must(pipe(p->to_child) == 0 && pipe(p->to_parent) == 0);
+    p->child = child_start(child, p);
+    (void)close(p->to_child[0]);
+    (void)close(p->to_parent[1]);
+    hear(p->to_parent[0]);
+    the_pair = p;
+    fired = 0;
+}
+
+static void pair_end(struct pair *p)
+{
+    must_end_well(p->child);
+    (void)close(p->to_child[1]);
+    (void)close(p->to_parent[0]);
+    fixture_close(&p->f);
+}
+
+static void let_it_overtake(void)
+{
+    if (fired++ > 0)
+        return;
+    tell(the_pair->to_child[1]);
+    hear(the_pair->to_parent[0]);
+}
+
+/* ---- pins ------------------------------------------------------------- */
+
+static bool is_pin(enum os_lock_kind kind, uint64_t at)
+{
+    return kind == OS_LOCK_SHARED && at < SEAT_HELD;
+}
+
+static int lock_late(int fd, enum os_lock_kind kind, uint64_t at, uint64_t len, bool wait)
+{
+    if (is_pin(kind, at))
+        let_it_overtake();
+    return os_real_lock(fd, kind, at, len, wait);
+}
+
+TEST(a_pin_that_comes_too_late_is_of_a_later_moment)
+{
+    for (int k = 0; k < 2; k++) {
+        struct pair p = { .overtake = write_anew };
+        kist_bank *snap;
+
+        pair_begin(&p, kinds[k], overtake_when_told);
+        os_seam.lock = lock_late;
+        must_ok(kist_snapshot_open(&snap, p.f.bank));
+        os_seam.lock = os_real_lock;
+        must(fired > 0);
+        must_show(snap, "version 2");
+        must_ok(kist_bank_close(snap));
+        pair_end(&p);
+    }
+}
+
+/* In the child: it knows the moment, and has no pin yet. */
+static int lock_when_told(int fd, enum os_lock_kind kind, uint64_t at, uint64_t len, bool wait)
+{
+    if (is_pin(kind, at) && fired++ == 0) {
+        tell(the_pair->to_parent[1]);
+        hear(the_pair->to_child[0]);
+    }
+    return os_real_lock(fd, kind, at, len, wait);
+}
+
+static void pin_while_it_asks(void *arg)
+{
+    struct pair *p = arg;
+    kist_store *store = open_store(p->f.dir);
+    kist_bank *bank = open_bank(store, "bank"), *snap;
+
+    the_pair = p;
+    fired = 0;
+    os_seam.lock = lock_when_told;
+    must_ok(kist_snapshot_open(&snap, bank));
+    tell(p->to_parent[1]);
+    hear(p->to_child[0]);
+    must_show(snap, "version 2"); /* that of the first was gone */
+    must_ok(kist_bank_close(snap));
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+}
+
+static int ask_and_let_it_pin(int fd, uint64_t at, uint64_t len, uint64_t *found)
+{
+    int rc = os_real_lock_ask(fd, at, len, found);
+
+    if (at == SEAT_PINS && len < SEAT_HELD)
+        let_it_overtake();
+    return rc;
+}
+
+TEST(a_pin_that_comes_while_cleaning_asks_is_of_a_later_moment)
+{
+    for (int k = 0; k < 2; k++) {
+        struct pair p = { .overtake = NULL };
+
+        pair_begin(&p, kinds[k], pin_while_it_asks); /* it stands before its pin */
+        put_all(p.f.bank, 2);
+        os_seam.lock_ask = ask_and_let_it_pin;
+        compact(p.f.bank);
+        os_seam.lock_ask = os_real_lock_ask;
+        must(fired > 0);
+        tell(p.to_child[1]);
+        pair_end(&p);
+    }
+}
+
+/* ---- groups ----------------------------------------------------------- */
+
+static int open_late(int dir, const char *path, int flags, uint32_t mode)
+{
+    if (strstr(path, "kist.heap."))
+        let_it_overtake();
+    return os_real_open_under(dir, path, flags, mode);
+}
+
+/* A store that has none of the heap mapped yet: it asks for it while it gathers. */
+static uint64_t count_of_cursor(struct pair *p, uint64_t limit, uint64_t *odd)
+{
+    kist_cursor_options o = { .size = sizeof o, .limit = limit };
+    kist_store *store = open_store(p->f.dir);
+    kist_bank *bank = open_bank(store, "bank");
+    kist_cursor *cursor;
+    kist_entry e;
+    uint64_t n = 0;
+    int rc;
+
+    os_seam.open_under = open_late;
+    must_ok(kist_cursor_open(&cursor, bank, &o));
+    os_seam.open_under = os_real_open_under;
+    *odd = 0;
+    while ((rc = kist_cursor_next(cursor, &e)) == KIST_OK) {
+        *odd += e.value.len != strlen("version 1") ||
+                memcmp(e.value.data, "version 1", e.value.len) != 0;
+        n++;
+    }
+    must_rc(rc, KIST_END);
+    kist_cursor_close(cursor);
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+    return n;
+}
+
+TEST(a_short_cursor_that_was_overtaken_is_of_a_later_moment)
+{
+    for (int k = 0; k < 2; k++) {
+        struct pair p = { .overtake = forget_all };
+        uint64_t odd;
+
+        pair_begin(&p, kinds[k], overtake_when_told);
+        must(count_of_cursor(&p, 0, &odd) == 0);
+        must(fired > 0);
+        pair_end(&p);
+    }
+}
+
+TEST(a_group_counts_when_no_node_was_used_again_meanwhile)
+{
+    struct pair p = { .overtake = crowd };
+    uint64_t odd, n;
+
+    pair_begin(&p, KIST_INDEX_ORDERED, overtake_when_told);
+    n = count_of_cursor(&p, 0, &odd);
+    must(fired > 0);
+    must(n == KEYS ? odd == 0 : n == KEYS + MORE && odd == MORE);
+    pair_end(&p);
+}
