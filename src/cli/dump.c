@@ -1,5 +1,6 @@
 /*
- * The verb dump: every entry of a bank as text, to be loaded elsewhere.
+ * The verb dump: every entry of a bank, as it was at one moment, as text to be
+ * loaded elsewhere.
  *
  * For LMDB and Berkeley DB always in hexadecimal: the print form of the former
  * does not tell a backslash from an escape. What each of them refuses is left
@@ -26,9 +27,11 @@ enum {
 
 struct dump {
     struct session *s;
+    kist_bank *snapshot; /* all of the dump is of one moment */
+    kist_snapshot_info info;
     enum target target;
     struct progress bar;
-    uint64_t done, all;
+    uint64_t done;
     uint64_t map_bytes; /* that LMDB needs */
     uint64_t unfit;     /* keys that it cannot hold */
 };
@@ -40,14 +43,14 @@ struct dump {
 static int walk(struct dump *d, bool tell, int (*each)(struct dump *d, const kist_entry *entry))
 {
     int status = STATUS_DONE, rc, one = STATUS_DONE;
+    kist_cursor *cursor;
     kist_entry entry;
-    kist_iter *iter;
 
-    rc = kist_iter_open(&iter, d->s->bank);
+    rc = kist_cursor_open(&cursor, d->snapshot, NULL);
     if (rc != KIST_OK)
         return session_fail(d->s, rc);
     while (!out_failed() && one == STATUS_DONE) {
-        rc = kist_iter_next(iter, &entry);
+        rc = kist_cursor_next(cursor, &entry);
         if (rc == KIST_OK)
             one = each(d, &entry);
         else if (rc == KIST_ECORRUPT)
@@ -57,7 +60,7 @@ static int walk(struct dump *d, bool tell, int (*each)(struct dump *d, const kis
     }
     if (!out_failed() && one == STATUS_DONE && rc != KIST_END)
         status = session_fail(d->s, rc);
-    kist_iter_close(iter);
+    kist_cursor_close(cursor);
     return one != STATUS_DONE ? one : status;
 }
 
@@ -109,12 +112,23 @@ static int check_for_lmdb(struct dump *d)
 
 /* ---- printing --------------------------------------------------------- */
 
+/* So that the bank that is made of the dump is of the same kind: LMDB knows one
+ * kind alone, and JSON tells only of what is not the default. */
 static void print_header(const struct dump *d)
 {
-    out_text("VERSION=3\nformat=bytevalue\ntype=btree\n");
-    if (d->target == FOR_LMDB)
-        out_text("mapsize=%" PRIu64 "\n", d->map_bytes);
-    out_text("HEADER=END\n");
+    bool ordered = d->info.index == KIST_INDEX_ORDERED;
+
+    if (d->target != FOR_JSON) {
+        out_text("VERSION=3\nformat=bytevalue\ntype=%s\n",
+                 ordered || d->target == FOR_LMDB ? "btree" : "hash");
+        if (d->target == FOR_LMDB)
+            out_text("mapsize=%" PRIu64 "\n", d->map_bytes);
+        out_text("HEADER=END\n");
+    } else if (ordered) {
+        json_begin();
+        json_text("index", "ordered");
+        json_end();
+    }
 }
 
 static void print_hex(kist_bytes bytes)
@@ -149,10 +163,6 @@ static void print_json(const kist_entry *entry)
 
 static int print_entry(struct dump *d, const kist_entry *entry)
 {
-    if (d->target == FOR_LMDB && !fits_lmdb(entry->key)) { /* it came meanwhile */
-        tell_unfit(entry->key);
-        return fail_usage("the dump ends here, and is not complete; dump again");
-    }
     if (d->target == FOR_JSON) {
         print_json(entry);
     } else {
@@ -160,33 +170,41 @@ static int print_entry(struct dump *d, const kist_entry *entry)
         print_hex(entry->value);
     }
     d->done += entry->key.len + entry->value.len;
-    progress_update(&d->bar, d->done, d->all > d->done ? d->all : d->done);
+    progress_update(&d->bar, d->done, d->info.payload_bytes);
     return STATUS_DONE;
 }
 
-static int dump_bank(struct dump *d)
+static int dump_snapshot(struct dump *d)
 {
-    kist_stats stats = { .size = sizeof stats };
-    int status = STATUS_DONE, rc = kist_stat(d->s->bank, &stats);
+    int status = STATUS_DONE, rc = kist_snapshot_stat(d->snapshot, &d->info);
 
     if (rc != KIST_OK)
         return session_fail(d->s, rc);
-    d->all = stats.payload_bytes;
     if (d->target == FOR_LMDB)
         status = check_for_lmdb(d);
     if (status != STATUS_DONE)
         return status;
-    if (d->target != FOR_JSON)
-        print_header(d);
+    print_header(d);
     progress_start(&d->bar, "dumping", d->s->quiet);
     status = walk(d, true, print_entry);
     progress_end(&d->bar);
     if (d->target != FOR_JSON && (status == STATUS_DONE || status == STATUS_DAMAGE)) {
         out_text("DATA=END\n");
-        if (!d->s->quiet && stats.entries > 0 && !out_failed())
+        if (!d->s->quiet && d->info.entries > 0 && !out_failed())
             complain("the times of entries are not part of this format, and so not of the dump");
     }
     return status;
+}
+
+static int dump_bank(struct dump *d)
+{
+    int status, rc = kist_snapshot_open(&d->snapshot, d->s->bank);
+
+    if (rc != KIST_OK)
+        return session_fail(d->s, rc);
+    status = dump_snapshot(d);
+    rc = kist_bank_close(d->snapshot);
+    return rc != KIST_OK && status == STATUS_DONE ? session_fail(d->s, rc) : status;
 }
 
 int verb_dump(const struct args *args)
@@ -203,7 +221,7 @@ int verb_dump(const struct args *args)
         status = session_open(&s, args, SESSION_READ);
     if (status != STATUS_DONE)
         return status;
-    d = (struct dump){ .s = &s, .target = (enum target)target };
+    d = (struct dump){ .s = &s, .target = (enum target)target, .info.size = sizeof d.info };
     status = dump_bank(&d);
     return session_close(&s, status);
 }

@@ -23,6 +23,24 @@
 #include <string.h>
 #include <unistd.h>
 
+/* The bank, made if it is missing and --create was given: `index` is of the kind
+ * that what is to be loaded has, unless --ordered was given. */
+static int open_bank(struct session *s, const struct args *args, uint32_t index)
+{
+    kist_bank_options options = { .size = sizeof options };
+    bool create = args_has(args, OPT_CREATE);
+    int status = session_open_store(s, args, create ? SESSION_CREATE : SESSION_WRITE, 0);
+
+    if (status != STATUS_DONE)
+        return status;
+    options.flags = create ? (uint32_t)KIST_BANK_CREATE : 0;
+    options.index = args_has(args, OPT_ORDERED) ? (uint32_t)KIST_INDEX_ORDERED : index;
+    status = session_open_bank(s, args->operand[1], &options);
+    if (status == STATUS_DONE)
+        status = session_expect_ordered(s, args);
+    return status == STATUS_DONE ? STATUS_DONE : session_close(s, status);
+}
+
 /* ---- files ------------------------------------------------------------ */
 
 struct load {
@@ -118,7 +136,7 @@ static int load_files(const struct args *args)
     struct session s;
     int status;
 
-    status = session_open(&s, args, args_has(args, OPT_CREATE) ? SESSION_CREATE : SESSION_WRITE);
+    status = open_bank(&s, args, KIST_INDEX_DEFAULT);
     if (status != STATUS_DONE)
         return status;
     load.s = &s;
@@ -202,13 +220,12 @@ static int load_entries(struct load_dump *load)
 
 static int load_checked(struct load_dump *load, const struct args *args)
 {
-    enum session_how how = args_has(args, OPT_CREATE) ? SESSION_CREATE : SESSION_WRITE;
     int status;
 
     progress_start(&load->bar, "loading", args_has(args, OPT_QUIET));
     status = reader_each(&load->reader, check_entry, load);
     if (status == STATUS_DONE)
-        status = session_open(&load->s, args, how);
+        status = open_bank(&load->s, args, load->reader.index);
     if (status == STATUS_DONE) {
         status = load_entries(load);
         progress_end(&load->bar);
@@ -236,6 +253,9 @@ int verb_load(const struct args *args)
 {
     if (args_has(args, OPT_FILES) && args->operand[2] != NULL)
         return fail_usage("load takes a dump or --files=DIR, not both; load them one by one");
+    if (args_has(args, OPT_ORDERED) && !args_has(args, OPT_CREATE))
+        return fail_usage("--ordered tells how a bank is made, and so goes with --create; give "
+                          "both");
     if (args_has(args, OPT_FILES))
         return load_files(args);
     if (args->operand[2] == NULL && isatty(STDIN_FILENO))

@@ -24,12 +24,14 @@
 #define KEYED (OPENING | OPT_BIT(OPT_KEY_BASE64))
 #define SETTINGS                                                                                   \
     (OPT_BIT(OPT_DURABILITY) | OPT_BIT(OPT_INTERVAL) | OPT_BIT(OPT_SEGMENT) |                      \
-     OPT_BIT(OPT_VERIFY) | OPT_BIT(OPT_EXPECT) | OPT_BIT(OPT_MODE))
+     OPT_BIT(OPT_VERIFY) | OPT_BIT(OPT_EXPECT) | OPT_BIT(OPT_MODE) | OPT_BIT(OPT_ORDERED))
 
 const struct verb verbs[] = {
     { "create", "STORE [BANK]", 1, 2, OPENING | SETTINGS | OPT_BIT(OPT_EXIST_OK), verb_create,
       "make a store, or a bank in it",
-      "A bank's store is made as well if it is missing. The settings stay with the bank.\n" },
+      "A bank's store is made as well if it is missing. The settings stay with the bank.\n"
+      "A bank is a hash bank, whose gets and puts are the fastest, or with --ordered one\n"
+      "whose keys are kept in byte order, so that ranges of them can be listed.\n" },
     { "put", "STORE BANK KEY [VALUE]", 3, 4, KEYED | OPT_BIT(OPT_CREATE), verb_put,
       "store a value under a key",
       "Without VALUE, or when it is -, the value is read from standard input.\n" },
@@ -41,25 +43,38 @@ const struct verb verbs[] = {
       "tell by the exit status whether a key is there", "" },
     { "del", "STORE BANK KEY", 3, 3, KEYED, verb_del, "remove a key", "" },
     { "ls", "STORE [BANK]", 1, 2,
-      OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_LONG) | OPT_BIT(OPT_NULL), verb_ls,
-      "list the banks of a store, or the keys of a bank",
-      "Keys come in no particular order. On a terminal, what it would obey is escaped.\n"
+      KEYED | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_LONG) | OPT_BIT(OPT_NULL) | OPT_BIT(OPT_PREFIX) |
+          OPT_BIT(OPT_FROM) | OPT_BIT(OPT_TO) | OPT_BIT(OPT_LIMIT) | OPT_BIT(OPT_REVERSE),
+      verb_ls, "list the banks of a store, or the keys of a bank",
+      "The keys are those that the bank has when the listing begins, in byte order if it is\n"
+      "an ordered one; in a hash bank they have no order, so there are no --from, --to and\n"
+      "--reverse, and all keys are read for a --prefix. --reverse turns the order, and not\n"
+      "the range. On a terminal, what it would obey is escaped.\n"
       "With --long the bytes of each value and the time since it was put stand before the\n"
       "key, and entries and bytes of keys and values before a bank.\n" },
     { "stat", "STORE [BANK]", 1, 2, OPENING | OPT_BIT(OPT_JSON), verb_stat,
-      "show counts and sizes of a bank, or of all", "" },
+      "show counts and sizes of a bank, or of all",
+      "What is kept for snapshots are heap files that nothing else needs any more; they go\n"
+      "at the next cleaning after the last snapshot that needs them, of any process, is\n"
+      "closed. The oldest snapshot sees no write above the sequence that is shown.\n" },
     { "dump", "STORE BANK", 2, 2, OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_FOR), verb_dump,
       "print every entry of a bank, to be loaded elsewhere",
       "JSON is printed, an object a line; what is not UTF-8 comes as base64, and\n"
       "key_encoding or value_encoding says so. --for=lmdb prints what mdb_load reads,\n"
-      "--for=bdb what db_load reads: these know of no times of entries. Entries come in\n"
-      "no particular order; those that are put or removed meanwhile may be met or not.\n" },
+      "--for=bdb what db_load reads: these know of no times of entries. The dump is of one\n"
+      "moment, whatever is written meanwhile. That of an ordered bank says so in its first\n"
+      "line (for Berkeley DB by its type, btree instead of hash; not for LMDB), and is in\n"
+      "the order of keys.\n" },
     { "load", "STORE BANK [FILE]", 2, 3,
-      OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_FILES) | OPT_BIT(OPT_CREATE), verb_load,
+      OPENING | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_FILES) | OPT_BIT(OPT_CREATE) |
+          OPT_BIT(OPT_ORDERED),
+      verb_load,
       "store every entry of a dump, or every file below a directory",
       "FILE is what 'kist dump', mdb_dump or db_dump printed; without it, or when it is -,\n"
       "standard input is read. Nothing is stored unless all of it can be read. Entries\n"
-      "get the time of loading; those that were there stay, unless loaded anew.\n"
+      "get the time of loading; those that were there stay, unless loaded anew. A bank\n"
+      "that is made is an ordered one with --ordered, or if the dump is of an ordered bank,\n"
+      "of LMDB or of a btree of Berkeley DB; one that is there stays of its kind.\n"
       "With --files the key is the path below DIR, the value the file's content. Symlinks\n"
       "are not followed.\n" },
     { "copy", "STORE TARGET", 2, 2,

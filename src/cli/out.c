@@ -157,6 +157,14 @@ void json_bool(const char *name, bool value)
     out_text("%s", value ? "true" : "false");
 }
 
+void json_meta(const kist_meta *meta)
+{
+    json_u64("bytes", meta->value_bytes);
+    json_u64("sequence", meta->sequence);
+    json_i64("mtime_ns", meta->mtime_ns);
+    json_i64("expiry_ns", meta->expiry_ns);
+}
+
 void json_end(void)
 {
     out_text("}\n");

@@ -27,6 +27,7 @@ void json_u64(const char *name, uint64_t value);
 void json_i64(const char *name, int64_t value);
 void json_real(const char *name, double value);
 void json_bool(const char *name, bool value);
+void json_meta(const kist_meta *meta);
 void json_end(void);
 
 #endif

@@ -3,7 +3,8 @@
  * VERSION=3.
  *
  *     JSON lines   {"key":"k","value":"v"}; key_encoding and value_encoding may
- *                  be "base64"
+ *                  be "base64". {"index":"ordered"} is a line that tells of the
+ *                  bank
  *     db_dump      a header of words, HEADER=END; lines of key and value in
  *                  turn, each behind a blank; DATA=END. In format=bytevalue
  *                  they are in hexadecimal, in format=print \hh is a byte
@@ -163,6 +164,7 @@ static int next_line(struct reader *r, char **line, size_t *room, ssize_t *len)
 struct object {
     kist_bytes key, value;
     bool has_key, has_value, key_base64, value_base64, expires;
+    uint32_t index; /* enum kist_index_kind, or 0 */
 };
 
 static const char *take_encoding(const struct json_field *field, bool *base64)
@@ -181,6 +183,17 @@ static const char *take_bytes(const struct json_field *field, kist_bytes *bytes,
         return "\"key\" or \"value\" comes twice";
     *bytes = field->text;
     *has = true;
+    return NULL;
+}
+
+static const char *take_index(const struct json_field *field, uint32_t *index)
+{
+    if (field->is_string && field->text.len == 7 && memcmp(field->text.data, "ordered", 7) == 0)
+        *index = KIST_INDEX_ORDERED;
+    else if (field->is_string && field->text.len == 4 && memcmp(field->text.data, "hash", 4) == 0)
+        *index = KIST_INDEX_HASH;
+    else
+        return "the kinds of \"index\" there are, are \"hash\" and \"ordered\"";
     return NULL;
 }
 
@@ -207,6 +220,8 @@ static const char *take_json_field(const struct json_field *field, void *arg)
         return take_encoding(field, &o->key_base64);
     if (strcmp(field->name, "value_encoding") == 0)
         return take_encoding(field, &o->value_base64);
+    if (strcmp(field->name, "index") == 0)
+        return take_index(field, &o->index);
     if (strcmp(field->name, "expiry_ns") == 0) {
         o->expires = is_set(field);
         return NULL;
@@ -237,15 +252,19 @@ static int take_object(struct reader *r, ssize_t len, struct object *o)
 
     *o = (struct object){ .has_key = false };
     wrong = json_object(r->line, (size_t)len, take_json_field, o);
-    if (wrong == NULL && !o->has_key)
+    if (wrong == NULL && o->index != KIST_INDEX_DEFAULT && (o->has_key || o->has_value))
+        wrong = "\"index\" tells of the bank, and stands on a line of its own";
+    if (wrong == NULL && !o->has_key && o->index == KIST_INDEX_DEFAULT)
         wrong = "there is no \"key\"";
-    if (wrong == NULL && !o->has_value)
+    if (wrong == NULL && !o->has_value && o->index == KIST_INDEX_DEFAULT)
         wrong = "there is no \"value\"";
     if (wrong == NULL && o->key_base64 && !decode(&o->key))
         wrong = "the key is not base64";
     if (wrong == NULL && o->value_base64 && !decode(&o->value))
         wrong = "the value is not base64";
     r->expiring += o->expires;
+    if (wrong == NULL && o->index > r->index)
+        r->index = o->index;
     return wrong == NULL ? STATUS_DONE : bad(r, "%s", wrong);
 }
 
@@ -258,7 +277,7 @@ static int read_json(struct reader *r, ssize_t len,
     while (len >= 0 && status == STATUS_DONE) {
         if (r->line[strspn(r->line, " \t\r")] != '\0' || strlen(r->line) != (size_t)len) {
             status = take_object(r, len, &o);
-            if (status == STATUS_DONE)
+            if (status == STATUS_DONE && o.has_key)
                 status = each(o.key, o.value, arg);
         }
         if (status == STATUS_DONE)
@@ -308,6 +327,8 @@ static int take_word(struct reader *r, struct header *h, const char *word, const
                    ? STATUS_DONE
                    : bad(r, "the format is %s; bytevalue and print can be read", quoted(value));
     }
+    if (strcmp(word, "type") == 0)
+        r->index = strcmp(value, "btree") == 0 ? KIST_INDEX_ORDERED : KIST_INDEX_HASH;
     if (strcmp(word, "type") == 0)
         return strcmp(value, "btree") == 0 || strcmp(value, "hash") == 0
                    ? STATUS_DONE
@@ -474,6 +495,7 @@ int reader_each(struct reader *r, int (*each)(kist_bytes key, kist_bytes value, 
     int status;
 
     r->line_number = r->expiring = 0;
+    r->index = KIST_INDEX_DEFAULT;
     clearerr(r->in);
     if (fseeko(r->in, r->start, SEEK_SET) < 0)
         return fail_errno(errno, "cannot read", r->name);

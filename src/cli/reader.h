@@ -19,6 +19,7 @@ struct reader {
     char *line, *key_line;
     size_t room, key_room;
     uint64_t expiring; /* entries that had an expiry */
+    uint32_t index;    /* enum kist_index_kind that the dump tells of, or 0 */
 };
 
 /* Open a file, or standard input for NULL and "-". What cannot be read twice

@@ -115,6 +115,30 @@ int session_fail(const struct session *s, int rc)
     return fail_kist(rc, s->store_name, s->bank_name);
 }
 
+int session_index(const struct session *s, uint32_t *index)
+{
+    kist_stats stats = { .size = sizeof stats };
+    int rc = kist_stat(s->bank, &stats);
+
+    if (rc != KIST_OK)
+        return session_fail(s, rc);
+    *index = stats.index;
+    return STATUS_DONE;
+}
+
+int session_expect_ordered(const struct session *s, const struct args *args)
+{
+    uint32_t index = KIST_INDEX_ORDERED;
+    int status = args_has(args, OPT_ORDERED) ? session_index(s, &index) : STATUS_DONE;
+
+    if (status != STATUS_DONE || index == KIST_INDEX_ORDERED)
+        return status;
+    complain("bank %s is there already and is a hash bank, not an ordered one; leave --ordered "
+             "out to take it as it is, or name another bank",
+             quoted(s->bank_name));
+    return STATUS_SYSTEM;
+}
+
 int session_close_bank(struct session *s, int status)
 {
     int rc = kist_bank_close(s->bank);
@@ -139,20 +163,14 @@ int session_close(struct session *s, int status)
     return status;
 }
 
-int session_key(const struct args *args, kist_bytes *key)
+int session_key(const struct args *args, const char *text, kist_bytes *key)
 {
-    const char *text = args->operand[2];
-    static unsigned char *raw; /* for the key's, and the program's, lifetime */
+    const char *shown = quoted(text); /* as long as it is what was typed */
 
     *key = (kist_bytes){ text, strlen(text) };
-    if (!args_has(args, OPT_KEY_BASE64))
-        return STATUS_DONE;
-    raw = malloc(key->len + 1);
-    if (raw == NULL)
-        return fail_errno(ENOMEM, "cannot decode", text);
-    if (!base64_decode(raw, &key->len, text))
-        return fail_usage("%s is not base64", quoted(text));
-    key->data = raw;
+    if (args_has(args, OPT_KEY_BASE64) &&
+        !base64_decode((unsigned char *)(uintptr_t)text, &key->len, text))
+        return fail_usage("%s is not base64", shown);
     return STATUS_DONE;
 }
 

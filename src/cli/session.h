@@ -41,6 +41,13 @@ uint32_t session_dir_mode(uint32_t file_mode);
 int session_open_bank(struct session *s, const char *name, const kist_bank_options *options);
 int session_close_bank(struct session *s, int status);
 
+/* enum kist_index_kind of the bank. Returns an exit status. */
+int session_index(const struct session *s, uint32_t *index);
+
+/* STATUS_DONE; or --ordered asks for an ordered bank, this one that was there is
+ * none, and that was told. */
+int session_expect_ordered(const struct session *s, const struct args *args);
+
 /* Tell of a failed call on the session's bank; returns the exit status. */
 int session_fail(const struct session *s, int rc);
 
@@ -56,7 +63,8 @@ int session_each_bank(const struct args *args, enum session_how how,
                       int (*each)(struct session *s, const struct args *args, void *arg),
                       void *arg);
 
-/* The KEY operand as bytes, decoded when it comes as base64. */
-int session_key(const struct args *args, kist_bytes *key);
+/* A key of the command line as bytes; one that comes as base64 is decoded where
+ * it stands, and so but once. */
+int session_key(const struct args *args, const char *text, kist_bytes *key);
 
 #endif

@@ -27,8 +27,9 @@ static const struct count {
     { "heap_file_bytes", offsetof(kist_stats, heap_file_bytes), true, "heap files" },
     { "index_file_bytes", offsetof(kist_stats, index_file_bytes), true, "index file" },
     { "held_bytes", offsetof(kist_stats, held_bytes), true, "removed, still in use" },
+    { "pinned_bytes", offsetof(kist_stats, pinned_bytes), true, "kept for snapshots" },
     { "segments", offsetof(kist_stats, segments), false, "segments" },
-    { "longest_search", offsetof(kist_stats, longest_search), false, "longest search, buckets" },
+    { "longest_search", offsetof(kist_stats, longest_search), false, "longest search, steps" },
     { "sequence", offsetof(kist_stats, sequence), false, "sequence" },
     { "unsynced_bytes", offsetof(kist_stats, unsynced_bytes), true, "not synced yet" },
     { "generation", offsetof(kist_stats, generation), false, "generation of the index" },
@@ -41,6 +42,11 @@ enum { COUNTS = sizeof counts / sizeof counts[0] };
 static uint64_t count_of(const kist_stats *stats, const struct count *count)
 {
     return *(const uint64_t *)(const void *)((const char *)stats + count->at);
+}
+
+static const char *index_name(uint32_t index)
+{
+    return index == KIST_INDEX_ORDERED ? "ordered" : "hash";
 }
 
 static const char *recovery_name(uint32_t recovery)
@@ -67,6 +73,7 @@ static void print_json(const struct session *s, const kist_stats *stats, double 
 {
     json_begin();
     json_text("bank", s->bank_name);
+    json_text("index", index_name(stats->index));
     for (size_t i = 0; i < COUNTS; i++)
         json_u64(counts[i].name, count_of(stats, &counts[i]));
     json_u64("reserved_bytes", reserved(stats));
@@ -74,6 +81,7 @@ static void print_json(const struct session *s, const kist_stats *stats, double 
     json_real("fragmentation", wasted);
     json_text("last_recovery", recovery_name(stats->last_recovery));
     json_i64("last_recovery_ns", stats->last_recovery_ns);
+    json_u64("oldest_pin", stats->oldest_pin);
     json_bool("poisoned", stats->poisoned != 0);
     json_end();
 }
@@ -99,14 +107,25 @@ static void print_count(const char *text, uint64_t value, bool bytes)
     out_text("\n");
 }
 
+/* Of any process; how many there are, each process knows of its own alone. */
+static void print_oldest_pin(const kist_stats *stats)
+{
+    if (stats->oldest_pin == 0)
+        out_text("%-26snone\n", "oldest snapshot");
+    else
+        out_text("%-26sof sequence %" PRIu64 "\n", "oldest snapshot", stats->oldest_pin);
+}
+
 static void print_all(const struct session *s, const kist_stats *stats, double wasted)
 {
     out_text("%-26s%s\n", "bank", quoted(s->bank_name));
+    out_text("%-26s%s\n", "index", index_name(stats->index));
     for (size_t i = 0; i < COUNTS; i++)
         print_count(counts[i].text, count_of(stats, &counts[i]), counts[i].bytes);
     print_count("reserved for more", reserved(stats), true);
     out_text("%-26s%" PRIu32 "\n", "index depth", stats->index_depth);
     out_text("%-26s%.1f %%\n", "fragmentation", 100 * wasted);
+    print_oldest_pin(stats);
     print_recovery(stats);
     if (stats->poisoned != 0)
         out_text("%-26s%s\n", "poisoned", "a sync failed: read-only until 'kist repair'");

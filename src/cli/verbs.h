@@ -10,7 +10,6 @@ int verb_put(const struct args *args);
 int verb_get(const struct args *args);
 int verb_del(const struct args *args);
 int verb_has(const struct args *args);
-int verb_ls(const struct args *args);
 
 /* verbs_care.c */
 int verb_create(const struct args *args);
@@ -20,7 +19,8 @@ int verb_compact(const struct args *args);
 int verb_clear(const struct args *args);
 int verb_drop(const struct args *args);
 
-/* stat.c, dump.c, load.c, copy.c, help.c */
+/* ls.c, stat.c, dump.c, load.c, copy.c, help.c */
+int verb_ls(const struct args *args);
 int verb_stat(const struct args *args);
 int verb_dump(const struct args *args);
 int verb_load(const struct args *args);

@@ -37,6 +37,7 @@ static int bank_options(const struct args *args, kist_bank_options *options)
                           quoted(args->value[OPT_SEGMENT]));
     if (interval != 0 && options->durability != KIST_DURABILITY_INTERVAL)
         return fail_usage("--interval goes with --durability interval; give both");
+    options->index = args_has(args, OPT_ORDERED) ? KIST_INDEX_ORDERED : KIST_INDEX_DEFAULT;
     options->segment_bytes = (uint32_t)segment;
     options->interval_ms = (uint32_t)interval;
     options->expect_entries = (uint64_t)expect;
@@ -66,16 +67,20 @@ static int expect_no_store(const struct args *args)
 
 static int create_bank(struct session *s, const struct args *args, kist_bank_options *options)
 {
+    int status;
+
     options->flags = KIST_BANK_CREATE;
     if (!args_has(args, OPT_EXIST_OK))
         options->flags |= KIST_BANK_EXCLUSIVE;
-    return session_open_bank(s, args->operand[1], options);
+    status = session_open_bank(s, args->operand[1], options);
+    return status == STATUS_DONE ? session_expect_ordered(s, args) : status;
 }
 
 int verb_create(const struct args *args)
 {
     const uint32_t for_banks = OPT_BIT(OPT_DURABILITY) | OPT_BIT(OPT_INTERVAL) |
-                               OPT_BIT(OPT_SEGMENT) | OPT_BIT(OPT_VERIFY) | OPT_BIT(OPT_EXPECT);
+                               OPT_BIT(OPT_SEGMENT) | OPT_BIT(OPT_VERIFY) | OPT_BIT(OPT_EXPECT) |
+                               OPT_BIT(OPT_ORDERED);
     kist_bank_options options = { .size = sizeof options };
     bool with_bank = args->operand[1] != NULL;
     uint32_t mode = 0;
@@ -196,6 +201,7 @@ static void print_compacted(const struct session *s, const struct args *args,
         json_u64("wasted_bytes_before", before->wasted_bytes);
         json_u64("wasted_bytes", after->wasted_bytes);
         json_u64("held_bytes", after->held_bytes);
+        json_u64("pinned_bytes", after->pinned_bytes);
         json_end();
     } else if (!s->quiet) {
         out_text("bank %s: heap files %s before, %s now", quoted(s->bank_name),
@@ -203,6 +209,9 @@ static void print_compacted(const struct session *s, const struct args *args,
         if (after->held_bytes > 0)
             out_text("; %s more stay in use until their readers are done",
                      human_bytes(after->held_bytes));
+        if (after->pinned_bytes > 0)
+            out_text("; %s are kept for snapshots that are open",
+                     human_bytes(after->pinned_bytes));
         out_text("\n");
     }
 }

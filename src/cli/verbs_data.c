@@ -1,5 +1,5 @@
 /*
- * The verbs on single entries: put, get, del, has; and ls.
+ * The verbs on single entries: put, get, del, has.
  *
  * Values go out of the map to standard output as they are, held by a view, so
  * that a value of gigabytes takes no memory and a slow reader holds nobody up.
@@ -11,10 +11,7 @@
 #include "verbs.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static int fail_missing(const struct session *s, kist_bytes key)
@@ -27,7 +24,7 @@ static int fail_missing(const struct session *s, kist_bytes key)
 /* Open the session and decode the key. */
 static int begin(struct session *s, const struct args *args, enum session_how how, kist_bytes *key)
 {
-    int status = session_key(args, key);
+    int status = session_key(args, args->operand[2], key);
 
     return status == STATUS_DONE ? session_open(s, args, how) : status;
 }
@@ -85,14 +82,6 @@ int verb_del(const struct args *args)
 }
 
 /* ---- get, has --------------------------------------------------------- */
-
-static void json_meta(const kist_meta *meta)
-{
-    json_u64("bytes", meta->value_bytes);
-    json_u64("sequence", meta->sequence);
-    json_i64("mtime_ns", meta->mtime_ns);
-    json_i64("expiry_ns", meta->expiry_ns);
-}
 
 /* A value and what is known of it, of one and the same write: what is known
  * is asked for before and after, and again while a writer came between. */
@@ -169,138 +158,6 @@ int verb_has(const struct args *args)
         if (rc == KIST_OK)
             json_meta(&meta);
         json_end();
-    }
-    return session_close(&s, status);
-}
-
-/* ---- ls --------------------------------------------------------------- */
-
-/* A name on a line of its own; what a terminal would obey is escaped there,
- * and stands as it is in a file or pipe. */
-static void print_name(const struct args *args, kist_bytes name)
-{
-    static int terminal = -1;
-
-    if (terminal < 0)
-        terminal = isatty(STDOUT_FILENO);
-    if (terminal != 0 && !args_has(args, OPT_NULL))
-        out_escaped(name);
-    else
-        out_bytes(name);
-    out_bytes((kist_bytes){ args_has(args, OPT_NULL) ? "" : "\n", 1 });
-}
-
-/* "12 s", "3 min", "5 h", "41 d": since the entry was put. */
-static const char *age(int64_t mtime_ns)
-{
-    static char text[32];
-    int64_t s = time(NULL) - mtime_ns / 1000000000;
-
-    if (s < 0)
-        s = 0; /* put by a clock that was ahead */
-    if (s < 60)
-        (void)snprintf(text, sizeof text, "%" PRId64 " s", s);
-    else if (s < 3600)
-        (void)snprintf(text, sizeof text, "%" PRId64 " min", s / 60);
-    else if (s < 86400)
-        (void)snprintf(text, sizeof text, "%" PRId64 " h", s / 3600);
-    else
-        (void)snprintf(text, sizeof text, "%" PRId64 " d", s / 86400);
-    return text;
-}
-
-static int print_bank(const char *name, void *arg)
-{
-    const struct args *args = arg;
-
-    if (args_has(args, OPT_JSON)) {
-        json_begin();
-        json_text("bank", name);
-        json_end();
-    } else {
-        print_name(args, (kist_bytes){ name, strlen(name) });
-    }
-    return out_failed() ? KIST_END : KIST_OK;
-}
-
-static void print_entry(const struct args *args, const kist_entry *entry)
-{
-    if (!args_has(args, OPT_JSON)) {
-        if (args_has(args, OPT_LONG))
-            out_text("%12" PRIu64 "  %8s  ", entry->meta.value_bytes, age(entry->meta.mtime_ns));
-        print_name(args, entry->key);
-        return;
-    }
-    json_begin();
-    json_bytes("key", entry->key);
-    json_meta(&entry->meta);
-    json_end();
-}
-
-/* Damaged entries are told of and passed over. */
-static int list_keys(const struct session *s, const struct args *args)
-{
-    int status = STATUS_DONE, rc;
-    kist_entry entry;
-    kist_iter *iter;
-
-    rc = kist_iter_open(&iter, s->bank);
-    if (rc != KIST_OK)
-        return session_fail(s, rc);
-    while (!out_failed()) {
-        rc = kist_iter_next(iter, &entry);
-        if (rc == KIST_OK)
-            print_entry(args, &entry);
-        else if (rc == KIST_ECORRUPT)
-            status = session_fail(s, rc);
-        else
-            break;
-    }
-    if (!out_failed() && rc != KIST_END)
-        status = session_fail(s, rc);
-    kist_iter_close(iter);
-    return status;
-}
-
-/* Entries and bytes before the name, for which the bank is opened. */
-static int print_bank_long(struct session *s, const struct args *args, void *arg)
-{
-    kist_stats stats = { .size = sizeof stats };
-    int rc = kist_stat(s->bank, &stats);
-
-    (void)arg;
-    if (rc != KIST_OK)
-        return session_fail(s, rc);
-    if (args_has(args, OPT_JSON)) {
-        json_begin();
-        json_text("bank", s->bank_name);
-        json_u64("entries", stats.entries);
-        json_u64("payload_bytes", stats.payload_bytes);
-        json_end();
-    } else {
-        out_text("%12" PRIu64 "  %12" PRIu64 "  ", stats.entries, stats.payload_bytes);
-        (void)print_bank(s->bank_name, (void *)(uintptr_t)args);
-    }
-    return STATUS_DONE;
-}
-
-int verb_ls(const struct args *args)
-{
-    struct args copy = *args;
-    struct session s;
-    int status, rc;
-
-    if (args_has(args, OPT_LONG) && args->operand[1] == NULL)
-        return session_each_bank(args, SESSION_READ, print_bank_long, NULL);
-    status = session_open(&s, args, SESSION_READ);
-    if (status != STATUS_DONE)
-        return status;
-    if (s.bank != NULL) {
-        status = list_keys(&s, args);
-    } else {
-        rc = kist_bank_list(s.store, NULL, print_bank, &copy);
-        if (rc != KIST_OK && rc != KIST_END)
-            status = session_fail(&s, rc);
     }
     return session_close(&s, status);
 }
