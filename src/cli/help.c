@@ -23,8 +23,8 @@ static const char outro[] =
     "'kist help VERB' tells more of each. 'kist salt', for Salt masters, is kist-salt of\n"
     "the Python package.\n"
     "\n"
-    "Exit status: 0 done, 1 no such key, 2 wrong usage, 3 the system said no,\n"
-    "4 damage was found.\n";
+    "Exit status: 0 done, 1 no such key or not as expected, 2 wrong usage, 3 the system\n"
+    "said no, 4 damage was found.\n";
 
 static void print_options(const struct verb *verb)
 {

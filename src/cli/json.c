@@ -231,3 +231,14 @@ const char *json_object(char *line, size_t len,
     p = skip_blanks(p + 1);
     return p == end ? NULL : "something stands behind the object";
 }
+
+/* It is longer than what it means. */
+bool json_decode(kist_bytes *bytes)
+{
+    char *text = (char *)(uintptr_t)bytes->data;
+
+    if (memchr(text, '\0', bytes->len) != NULL)
+        return false;
+    text[bytes->len] = '\0'; /* a quote stood there, or later */
+    return base64_decode((unsigned char *)text, &bytes->len, text);
+}

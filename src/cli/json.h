@@ -22,4 +22,7 @@ struct json_field {
 const char *json_object(char *line, size_t len,
                         const char *(*each)(const struct json_field *field, void *arg), void *arg);
 
+/* Decode a string of such a field, which is base64, in place. False: it is not. */
+bool json_decode(kist_bytes *bytes);
+
 #endif

@@ -240,7 +240,7 @@ static int load_checked(struct load_dump *load, const struct args *args)
 static int load_dump(const struct args *args)
 {
     struct load_dump load = { .entries = 0 };
-    int status = reader_open(&load.reader, args->operand[2]);
+    int status = reader_open(&load.reader, args->operand[2], true);
 
     if (status != STATUS_DONE)
         return status;

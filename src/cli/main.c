@@ -77,6 +77,18 @@ const struct verb verbs[] = {
       "of LMDB or of a btree of Berkeley DB; one that is there stays of its kind.\n"
       "With --files the key is the path below DIR, the value the file's content. Symlinks\n"
       "are not followed.\n" },
+    { "batch", "STORE BANK [FILE]", 2, 3, OPENING | OPT_BIT(OPT_JSON), verb_batch,
+      "put and delete many entries, all at once or not at all",
+      "Each line of FILE, or of standard input, is one of\n"
+      "  {\"put\":\"KEY\",\"value\":\"VALUE\"}\n"
+      "  {\"delete\":\"KEY\"}\n"
+      "  {\"expect\":\"KEY\",\"sequence\":N}\n"
+      "What is not UTF-8 comes as base64, and \"key_encoding\":\"base64\" or\n"
+      "\"value_encoding\":\"base64\" says so. An expected key has to have the sequence N that\n"
+      "'kist get --json' tells, or no value when N is 0: if one has not, the exit status is\n"
+      "1. With a key that is not as expected, or a line that is wrong, nothing is changed.\n"
+      "Of several changes of one key the last one counts; to delete a key that has no value\n"
+      "is no error.\n" },
     { "copy", "STORE TARGET", 2, 2,
       COMMON | OPT_BIT(OPT_ANY_FS) | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_MODE), verb_copy,
       "make a consistent copy of a store, also while it is in use",

@@ -26,10 +26,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int bad(const struct reader *r, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static int bad(const struct reader *r, const char *format, ...)
+int reader_bad(const struct reader *r, const char *format, ...)
 {
     char text[512];
     va_list list;
@@ -95,7 +92,7 @@ static int gather(const struct reader *r, int fd, int *out)
     }
 }
 
-int reader_open(struct reader *r, const char *path)
+int reader_open(struct reader *r, const char *path, bool twice)
 {
     bool is_stdin = path == NULL || strcmp(path, "-") == 0;
     int fd = is_stdin ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
@@ -107,13 +104,13 @@ int reader_open(struct reader *r, const char *path)
     (void)escape_text(r->shown, sizeof r->shown, r->name, strlen(r->name));
     if (fd < 0 || fstat(fd, &st) < 0)
         return fail_errno(errno, "cannot read", r->name);
-    if (S_ISDIR(st.st_mode)) {
+    if (S_ISDIR(st.st_mode) && twice) {
         (void)close(fd);
         return fail_usage("%s is a directory; --files=%s loads the files in it", quoted(path),
                           r->shown);
     }
     r->start = lseek(fd, 0, SEEK_CUR);
-    if (r->start < 0) {
+    if (r->start < 0 && twice) {
         r->start = 0;
         status = gather(r, fd, &spool);
         (void)close(fd);
@@ -122,6 +119,7 @@ int reader_open(struct reader *r, const char *path)
         fd = spool;
         (void)fstat(fd, &st);
     }
+    r->start = r->start < 0 ? 0 : r->start;
     r->size = st.st_size > r->start ? st.st_size - r->start : 0;
     r->in = fdopen(fd, "r");
     if (r->in != NULL)
@@ -157,6 +155,21 @@ static int next_line(struct reader *r, char **line, size_t *room, ssize_t *len)
     if (*len > 0 && (*line)[*len - 1] == '\n')
         (*line)[--*len] = '\0';
     return STATUS_DONE;
+}
+
+static bool is_blank(const struct reader *r, ssize_t len)
+{
+    return r->line[strspn(r->line, " \t\r")] == '\0' && strlen(r->line) == (size_t)len;
+}
+
+int reader_line(struct reader *r, ssize_t *len)
+{
+    int status;
+
+    do
+        status = next_line(r, &r->line, &r->room, len);
+    while (status == STATUS_DONE && *len >= 0 && is_blank(r, *len));
+    return status;
 }
 
 /* ---- JSON lines ------------------------------------------------------- */
@@ -235,17 +248,6 @@ static const char *take_json_field(const struct json_field *field, void *arg)
     return message;
 }
 
-/* base64 is decoded in place as well: it is longer than what it means. */
-static bool decode(kist_bytes *bytes)
-{
-    char *text = (char *)(uintptr_t)bytes->data;
-
-    if (memchr(text, '\0', bytes->len) != NULL)
-        return false;
-    text[bytes->len] = '\0'; /* a quote stood there, or later */
-    return base64_decode((unsigned char *)text, &bytes->len, text);
-}
-
 static int take_object(struct reader *r, ssize_t len, struct object *o)
 {
     const char *wrong;
@@ -258,14 +260,14 @@ static int take_object(struct reader *r, ssize_t len, struct object *o)
         wrong = "there is no \"key\"";
     if (wrong == NULL && !o->has_value && o->index == KIST_INDEX_DEFAULT)
         wrong = "there is no \"value\"";
-    if (wrong == NULL && o->key_base64 && !decode(&o->key))
+    if (wrong == NULL && o->key_base64 && !json_decode(&o->key))
         wrong = "the key is not base64";
-    if (wrong == NULL && o->value_base64 && !decode(&o->value))
+    if (wrong == NULL && o->value_base64 && !json_decode(&o->value))
         wrong = "the value is not base64";
     r->expiring += o->expires;
     if (wrong == NULL && o->index > r->index)
         r->index = o->index;
-    return wrong == NULL ? STATUS_DONE : bad(r, "%s", wrong);
+    return wrong == NULL ? STATUS_DONE : reader_bad(r, "%s", wrong);
 }
 
 static int read_json(struct reader *r, ssize_t len,
@@ -275,13 +277,11 @@ static int read_json(struct reader *r, ssize_t len,
     struct object o;
 
     while (len >= 0 && status == STATUS_DONE) {
-        if (r->line[strspn(r->line, " \t\r")] != '\0' || strlen(r->line) != (size_t)len) {
-            status = take_object(r, len, &o);
-            if (status == STATUS_DONE && o.has_key)
-                status = each(o.key, o.value, arg);
-        }
+        status = take_object(r, len, &o);
+        if (status == STATUS_DONE && o.has_key)
+            status = each(o.key, o.value, arg);
         if (status == STATUS_DONE)
-            status = next_line(r, &r->line, &r->room, &len);
+            status = reader_line(r, &len);
     }
     return status;
 }
@@ -320,30 +320,30 @@ static int take_word(struct reader *r, struct header *h, const char *word, const
     if (strcmp(word, "VERSION") == 0)
         return strcmp(value, "3") == 0
                    ? STATUS_DONE
-                   : bad(r, "a dump of version %s; 3 is the one that can be read", quoted(value));
+                   : reader_bad(r, "a dump of version %s; 3 is the one that can be read", quoted(value));
     if (strcmp(word, "format") == 0) {
         h->print = strcmp(value, "print") == 0;
         return h->print || strcmp(value, "bytevalue") == 0
                    ? STATUS_DONE
-                   : bad(r, "the format is %s; bytevalue and print can be read", quoted(value));
+                   : reader_bad(r, "the format is %s; bytevalue and print can be read", quoted(value));
     }
     if (strcmp(word, "type") == 0)
         r->index = strcmp(value, "btree") == 0 ? KIST_INDEX_ORDERED : KIST_INDEX_HASH;
     if (strcmp(word, "type") == 0)
         return strcmp(value, "btree") == 0 || strcmp(value, "hash") == 0
                    ? STATUS_DONE
-                   : bad(r, "a database of type %s; btree and hash can be loaded, records by "
+                   : reader_bad(r, "a database of type %s; btree and hash can be loaded, records by "
                             "number have no keys", quoted(value));
     if (strcmp(word, "duplicates") == 0 || strncmp(word, "dup", 3) == 0 ||
         strcmp(word, "integerdup") == 0 || strcmp(word, "reversedup") == 0)
         return is_off(value)
                    ? STATUS_DONE
-                   : bad(r, "the database has several values for a key (%s is %s); kist has "
+                   : reader_bad(r, "the database has several values for a key (%s is %s); kist has "
                             "one, so nothing was loaded", quoted(word), quoted(value));
     if (strcmp(word, "mapsize") == 0 || strcmp(word, "maxreaders") == 0)
         h->lmdb = true;
     return known_word(word) ? STATUS_DONE
-                            : bad(r, "the header has a word that is not known, %s", quoted(word));
+                            : reader_bad(r, "the header has a word that is not known, %s", quoted(word));
 }
 
 /* r->line is the first line. */
@@ -356,7 +356,7 @@ static int read_header(struct reader *r, struct header *h, ssize_t len)
     while (len >= 0 && strcmp(r->line, "HEADER=END") != 0) {
         equals = strchr(r->line, '=');
         if (equals == NULL || strlen(r->line) != (size_t)len)
-            return bad(r, "the header goes on up to HEADER=END, in lines WORD=VALUE; this is %s",
+            return reader_bad(r, "the header goes on up to HEADER=END, in lines WORD=VALUE; this is %s",
                        quoted_bytes(r->line, (size_t)len));
         *equals = '\0';
         status = take_word(r, h, r->line, equals + 1);
@@ -365,7 +365,7 @@ static int read_header(struct reader *r, struct header *h, ssize_t len)
         if (status != STATUS_DONE)
             return status;
     }
-    return len >= 0 ? STATUS_DONE : bad(r, "the dump ends in its header; it was cut short");
+    return len >= 0 ? STATUS_DONE : reader_bad(r, "the dump ends in its header; it was cut short");
 }
 
 /* ---- mdb_dump and db_dump: keys and values ---------------------------- */
@@ -381,12 +381,12 @@ static int hex_digit(char c)
 static int take_hex(const struct reader *r, const char *from, size_t len, char *out, size_t *used)
 {
     if (len % 2 != 0)
-        return bad(r, "a byte is cut in half: %zu hexadecimal digits", len);
+        return reader_bad(r, "a byte is cut in half: %zu hexadecimal digits", len);
     for (*used = 0; *used < len / 2; ++*used) {
         int high = hex_digit(from[2 * *used]), low = hex_digit(from[2 * *used + 1]);
 
         if (high < 0 || low < 0)
-            return bad(r, "no hexadecimal digits: %s", quoted_bytes(from + 2 * *used, 2));
+            return reader_bad(r, "no hexadecimal digits: %s", quoted_bytes(from + 2 * *used, 2));
         out[*used] = (char)(high << 4 | low);
     }
     return STATUS_DONE;
@@ -402,7 +402,7 @@ static int take_print(const struct reader *r, const struct header *h, const char
             continue;
         }
         if (h->lmdb)
-            return bad(r, "mdb_dump -p does not tell a backslash from an escape, so this cannot be "
+            return reader_bad(r, "mdb_dump -p does not tell a backslash from an escape, so this cannot be "
                           "read for certain; dump it again without -p");
         if (i + 1 < len && from[i + 1] == '\\') {
             out[(*used)++] = '\\';
@@ -411,7 +411,7 @@ static int take_print(const struct reader *r, const struct header *h, const char
             out[(*used)++] = (char)(hex_digit(from[i + 1]) << 4 | hex_digit(from[i + 2]));
             i += 2;
         } else {
-            return bad(r, "behind a backslash there have to be two hexadecimal digits or another "
+            return reader_bad(r, "behind a backslash there have to be two hexadecimal digits or another "
                           "one");
         }
     }
@@ -425,7 +425,7 @@ static int take_data(const struct reader *r, const struct header *h, char *line,
     int status;
 
     if (len < 1 || line[0] != ' ')
-        return bad(r, "a line of data begins with a blank; this is %s",
+        return reader_bad(r, "a line of data begins with a blank; this is %s",
                    quoted_bytes(line, (size_t)len));
     status = h->print ? take_print(r, h, line + 1, (size_t)len - 1, line, &out->len)
                       : take_hex(r, line + 1, (size_t)len - 1, line, &out->len);
@@ -435,7 +435,7 @@ static int take_data(const struct reader *r, const struct header *h, char *line,
 
 static int fail_short(const struct reader *r)
 {
-    return bad(r, "the dump ends without DATA=END; it was cut short, so nothing was loaded");
+    return reader_bad(r, "the dump ends without DATA=END; it was cut short, so nothing was loaded");
 }
 
 /* Behind DATA=END there may be nothing more. */
@@ -449,7 +449,7 @@ static int read_rest(struct reader *r)
         if (status != STATUS_DONE || len < 0)
             return status;
         if (len > 0)
-            return bad(r, "another database begins here, and a bank holds one; dump them one by "
+            return reader_bad(r, "another database begins here, and a bank holds one; dump them one by "
                           "one, with -s NAME");
     }
 }
@@ -475,7 +475,7 @@ static int read_data(struct reader *r, const struct header *h,
         if (status == STATUS_DONE && len < 0)
             status = fail_short(r);
         if (status == STATUS_DONE && strcmp(r->line, "DATA=END") == 0)
-            status = bad(r, "the last key has no value; the dump is damaged");
+            status = reader_bad(r, "the last key has no value; the dump is damaged");
         if (status == STATUS_DONE)
             status = take_data(r, h, r->line, len, &value);
         if (status == STATUS_DONE)
@@ -509,7 +509,7 @@ int reader_each(struct reader *r, int (*each)(kist_bytes key, kist_bytes value, 
     } else if (r->line[strspn(r->line, " \t\r")] == '{') {
         status = read_json(r, len, each, arg);
     } else {
-        return bad(r, "this is no dump; one begins with { or with VERSION=3");
+        return reader_bad(r, "this is no dump; one begins with { or with VERSION=3");
     }
     r->whole |= status == STATUS_DONE;
     return status;

@@ -1,4 +1,4 @@
-/* Reading a dump: JSON lines, or the text of mdb_dump and db_dump. */
+/* Reading a dump: JSON lines, or the text of mdb_dump and db_dump; or any lines. */
 #ifndef CLI_READER_H
 #define CLI_READER_H
 
@@ -22,10 +22,18 @@ struct reader {
     uint32_t index;    /* enum kist_index_kind that the dump tells of, or 0 */
 };
 
-/* Open a file, or standard input for NULL and "-". What cannot be read twice
- * is first gathered in a temporary file. Returns an exit status; on failure
- * there is nothing to close. */
-int reader_open(struct reader *r, const char *path);
+/* Open a file, or standard input for NULL and "-". With `twice`, for
+ * reader_each(), what cannot be read twice is first gathered in a temporary
+ * file. Returns an exit status; on failure there is nothing to close. */
+int reader_open(struct reader *r, const char *path, bool twice);
+
+/* The next line that is not blank, in r->line, without its end; *len is -1 behind
+ * the last. Returns an exit status. */
+int reader_line(struct reader *r, ssize_t *len);
+
+/* Tell what is wrong with the line that was read last; returns an exit status. */
+int reader_bad(const struct reader *r, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /*
  * Call `each` for every entry, from the start on; it returns STATUS_DONE to go

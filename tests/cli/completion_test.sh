@@ -68,6 +68,10 @@ offers 'kist dump --json store o' one
 offers 'kist get none ' ''
 offers 'kist get store one k' ''
 offers 'kist load store one f' file.json
+offers 'kist batch store one f' file.json
+offers 'kist ls store one --pre' --prefix=
+offers 'kist ls store one --from=' ''
+offers 'kist ls --from=x store o' one
 offers 'kist copy store ot' other
 # shellcheck disable=SC2016
 offers 'kist ls $(touch${IFS}pwned) ' ''
