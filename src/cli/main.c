@@ -89,6 +89,19 @@ const struct verb verbs[] = {
       "1. With a key that is not as expected, or a line that is wrong, nothing is changed.\n"
       "Of several changes of one key the last one counts; to delete a key that has no value\n"
       "is no error.\n" },
+    { "snapshot", "WHAT [STORE BANK] FILE", 2, 4, OPENING | OPT_BIT(OPT_CREATE) | OPT_BIT(OPT_JSON),
+      verb_snapshot, "save a bank to a file, tell of such a file, or restore from it",
+      "  kist snapshot save STORE BANK FILE\n"
+      "  kist snapshot info [STORE BANK] FILE\n"
+      "  kist snapshot restore STORE BANK FILE\n"
+      "A bank is saved as it is at one moment, while others write. FILE appears, or is\n"
+      "replaced, when all of it is on the disk; - stands for standard output or input, to\n"
+      "be used with a pipe. What info tells is read from the file's beginning, so it does\n"
+      "not find damage behind it; with STORE BANK it tells also whether FILE is of that\n"
+      "bank. To restore is to make a bank's content what FILE says, all at once, times of\n"
+      "entries included; of any bank, of either kind. FILE is read and checked as a whole\n"
+      "before anything changes. With --create a bank that is missing is made, of the kind\n"
+      "that was saved.\n" },
     { "copy", "STORE TARGET", 2, 2,
       COMMON | OPT_BIT(OPT_ANY_FS) | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_MODE), verb_copy,
       "make a consistent copy of a store, also while it is in use",

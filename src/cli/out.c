@@ -9,6 +9,7 @@
 
 #include "escape.h"
 #include "fail.h"
+#include "progress.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -53,6 +54,14 @@ void out_text(const char *format, ...)
     va_start(list, format);
     note(vfprintf(stdout, format, list) >= 0);
     va_end(list);
+}
+
+void out_count(const char *text, uint64_t value, bool bytes)
+{
+    out_text("%-26s%" PRIu64, text, value);
+    if (bytes)
+        out_text(value < 1024 ? " bytes" : " bytes, %s", human_bytes(value));
+    out_text("\n");
 }
 
 bool out_failed(void)

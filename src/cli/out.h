@@ -12,6 +12,9 @@ void out_bytes(kist_bytes bytes);
 void out_escaped(kist_bytes bytes);
 void out_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* A line of facts: what is counted, and how much of it there is. */
+void out_count(const char *text, uint64_t value, bool bytes);
+
 /* True once a write has failed; a long listing may as well stop then. */
 bool out_failed(void);
 

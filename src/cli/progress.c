@@ -44,6 +44,14 @@ const char *human_bytes(uint64_t bytes)
     return buf;
 }
 
+bool human_date(char buf[32], int64_t ns)
+{
+    time_t seconds = ns / SECOND_NS;
+    struct tm tm;
+
+    return localtime_r(&seconds, &tm) != NULL && strftime(buf, 32, "%Y-%m-%d %H:%M:%S", &tm) != 0;
+}
+
 /* "left 2:05", or nothing while there is no telling. */
 static void text_left(char *buf, size_t cap, uint64_t done, uint64_t all, double per_ns)
 {

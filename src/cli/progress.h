@@ -36,4 +36,7 @@ int progress_text(char *buf, int cap, const char *what, uint64_t done, uint64_t 
 /* "12.3 MiB", for people. The result holds for the next seven calls. */
 const char *human_bytes(uint64_t bytes);
 
+/* "2026-01-31 12:00:00"; false: there is no saying. */
+bool human_date(char buf[32], int64_t ns);
+
 #endif

@@ -115,6 +115,28 @@ int session_fail(const struct session *s, int rc)
     return fail_kist(rc, s->store_name, s->bank_name);
 }
 
+int session_make_bank(struct session *s, const char *name, uint32_t index, bool *made)
+{
+    kist_bank_options options = { .size = sizeof options, .index = index };
+    int rc;
+
+    options.flags = (uint32_t)KIST_BANK_CREATE | (uint32_t)KIST_BANK_EXCLUSIVE;
+    options.deadline_ms = s->deadline_ms;
+    rc = kist_bank_open(&s->bank, s->store, name, &options);
+    *made = rc == KIST_OK;
+    s->bank_name = name;
+    if (rc == KIST_EBANKEXISTS) {
+        options.flags = 0;
+        return session_open_bank(s, name, &options);
+    }
+    return rc == KIST_OK ? STATUS_DONE : session_fail(s, rc);
+}
+
+const char *session_index_name(uint32_t index)
+{
+    return index == KIST_INDEX_ORDERED ? "ordered" : "hash";
+}
+
 int session_index(const struct session *s, uint32_t *index)
 {
     kist_stats stats = { .size = sizeof stats };

@@ -41,8 +41,14 @@ uint32_t session_dir_mode(uint32_t file_mode);
 int session_open_bank(struct session *s, const char *name, const kist_bank_options *options);
 int session_close_bank(struct session *s, int status);
 
+/* Open it, or make it, which sets *made; one that is there stays of its kind. */
+int session_make_bank(struct session *s, const char *name, uint32_t index, bool *made);
+
 /* enum kist_index_kind of the bank. Returns an exit status. */
 int session_index(const struct session *s, uint32_t *index);
+
+/* "hash" or "ordered". */
+const char *session_index_name(uint32_t index);
 
 /* STATUS_DONE; or --ordered asks for an ordered bank, this one that was there is
  * none, and that was told. */

@@ -10,7 +10,6 @@
 
 #include <inttypes.h>
 #include <stddef.h>
-#include <time.h>
 
 /* The counts, as JSON names them and as people read them, in their order. */
 static const struct count {
@@ -44,11 +43,6 @@ static uint64_t count_of(const kist_stats *stats, const struct count *count)
     return *(const uint64_t *)(const void *)((const char *)stats + count->at);
 }
 
-static const char *index_name(uint32_t index)
-{
-    return index == KIST_INDEX_ORDERED ? "ordered" : "hash";
-}
-
 static const char *recovery_name(uint32_t recovery)
 {
     switch (recovery) {
@@ -73,7 +67,7 @@ static void print_json(const struct session *s, const kist_stats *stats, double 
 {
     json_begin();
     json_text("bank", s->bank_name);
-    json_text("index", index_name(stats->index));
+    json_text("index", session_index_name(stats->index));
     for (size_t i = 0; i < COUNTS; i++)
         json_u64(counts[i].name, count_of(stats, &counts[i]));
     json_u64("reserved_bytes", reserved(stats));
@@ -89,22 +83,10 @@ static void print_json(const struct session *s, const kist_stats *stats, double 
 /* "rebuild, 2026-01-31 12:00:00" */
 static void print_recovery(const kist_stats *stats)
 {
-    time_t seconds = stats->last_recovery_ns / 1000000000;
     char when[32];
-    struct tm tm;
 
-    if (stats->last_recovery_ns == 0 || localtime_r(&seconds, &tm) == NULL ||
-        strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm) == 0)
-        return;
-    out_text("%-26s%s, %s\n", "last recovery", recovery_name(stats->last_recovery), when);
-}
-
-static void print_count(const char *text, uint64_t value, bool bytes)
-{
-    out_text("%-26s%" PRIu64, text, value);
-    if (bytes)
-        out_text(value < 1024 ? " bytes" : " bytes, %s", human_bytes(value));
-    out_text("\n");
+    if (stats->last_recovery_ns != 0 && human_date(when, stats->last_recovery_ns))
+        out_text("%-26s%s, %s\n", "last recovery", recovery_name(stats->last_recovery), when);
 }
 
 /* Of any process; how many there are, each process knows of its own alone. */
@@ -119,10 +101,10 @@ static void print_oldest_pin(const kist_stats *stats)
 static void print_all(const struct session *s, const kist_stats *stats, double wasted)
 {
     out_text("%-26s%s\n", "bank", quoted(s->bank_name));
-    out_text("%-26s%s\n", "index", index_name(stats->index));
+    out_text("%-26s%s\n", "index", session_index_name(stats->index));
     for (size_t i = 0; i < COUNTS; i++)
-        print_count(counts[i].text, count_of(stats, &counts[i]), counts[i].bytes);
-    print_count("reserved for more", reserved(stats), true);
+        out_count(counts[i].text, count_of(stats, &counts[i]), counts[i].bytes);
+    out_count("reserved for more", reserved(stats), true);
     out_text("%-26s%" PRIu32 "\n", "index depth", stats->index_depth);
     out_text("%-26s%.1f %%\n", "fragmentation", 100 * wasted);
     print_oldest_pin(stats);

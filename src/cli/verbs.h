@@ -19,9 +19,10 @@ int verb_compact(const struct args *args);
 int verb_clear(const struct args *args);
 int verb_drop(const struct args *args);
 
-/* ls.c, batch.c, stat.c, dump.c, load.c, copy.c, help.c */
+/* ls.c, batch.c, snapshot.c, stat.c, dump.c, load.c, copy.c, help.c */
 int verb_ls(const struct args *args);
 int verb_batch(const struct args *args);
+int verb_snapshot(const struct args *args);
 int verb_stat(const struct args *args);
 int verb_dump(const struct args *args);
 int verb_load(const struct args *args);

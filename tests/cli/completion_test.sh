@@ -31,7 +31,7 @@ run create store one
 run create store two/three
 run create store two/four
 mkdir other
-touch file.json
+touch file.json K N
 
 t verbs
 offers 'kist du' dump
@@ -67,12 +67,25 @@ offers 'kist dump --for lmdb store o' one
 offers 'kist dump --json store o' one
 offers 'kist get none ' ''
 offers 'kist get store one k' ''
+offers 'kist ls store o' one # there is a file K, too
 offers 'kist load store one f' file.json
 offers 'kist batch store one f' file.json
 offers 'kist ls store one --pre' --prefix=
 offers 'kist ls store one --from=' ''
 offers 'kist ls --from=x store o' one
 offers 'kist copy store ot' other
+offers 'kist snapshot ' 'info restore save'
+offers 'kist snapshot s' save
+offers 'kist snapshot save st' store
+offers 'kist snapshot save store t' 'two/four two/three'
+offers 'kist snapshot save store one f' file.json
+offers 'kist snapshot info f' file.json
+offers 'kist snapshot info st' store
+offers 'kist snapshot info store o' one
+offers 'kist snapshot info store one f' file.json
+offers 'kist snapshot restore --create store tw' 'two/four two/three'
+offers 'kist snapshot nothing st' ''
+offers 'kist snapshot --c' --create
 # shellcheck disable=SC2016
 offers 'kist ls $(touch${IFS}pwned) ' ''
 check [ ! -e pwned ]

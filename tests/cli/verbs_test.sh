@@ -416,7 +416,7 @@ out fine
 t help knows every verb
 run help
 status 0
-for verb in create put get has del ls stat dump load batch copy verify repair compact clear drop help; do
+for verb in create put get has del ls stat dump load batch snapshot copy verify repair compact clear drop help; do
     check grep -q "^  $verb " io/out
 done
 cp io/out io/all
