@@ -13,6 +13,8 @@
 #define FORMAT_INDEX_NAME "kist.index."
 #define FORMAT_INDEX_MAGIC "KISTINDX"
 
+#include <stdint.h>
+
 enum {
     FORMAT_MAGIC_BYTES = 8,
     FORMAT_NUMBER_AT = 8, /* of the format, in each file */
@@ -57,9 +59,14 @@ enum {
     /* A place: segment and offset / 16. */
     PLACE_BITS = 26,
 
-    /* A hash index. */
+    /* An index, of either kind. */
+    IDX_KIND_AT = 12,
+    IDX_KIND_HASH = 1,
+    IDX_KIND_ORDERED = 2,
     IDX_BANK_AT = 16,
     IDX_GENERATION_AT = 32,
+
+    /* A hash index. */
     IDX_ROOT_AT = 64,
     IDX_SPLITS_AT = 72,
     IDX_HEADER = 80,
@@ -68,6 +75,18 @@ enum {
     IDX_BUCKET = 64,
     IDX_WAYS = 8,
     IDX_LOCATION_BITS = 47, /* the bit above them: overflow */
+
+    /* An ordered index. */
+    ORD_ROOT_AT = 64,
+    ORD_FRESH_AT = 72,
+    ORD_UNIT = 256, /* of offsets and sizes, and a leaf */
+    ORD_ORDER_AT = 8,
+    ORD_WAYS = 15,
+    ORD_FANOUT = 64,
+    ORD_LEVEL_MAX = 31,
+    ORD_INNER_HEADER = 16,
 };
+
+#define ORD_OFFSET_MASK UINT64_C(0xffffffffff00)
 
 #endif

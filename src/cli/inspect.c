@@ -8,11 +8,10 @@
  * 'kist verify' does. A bank in use is a moving target: what is being appended
  * may look like bytes that are no record, and files may be gone.
  */
-#include "escape.h"
 #include "fail.h"
 #include "format.h"
+#include "inspect.h"
 #include "out.h"
-#include "paged_file.h"
 #include "session.h"
 #include "verbs.h"
 
@@ -27,21 +26,6 @@
 
 enum { PREVIEW = 32, PIECE = 4096 };
 
-struct inspect {
-    const struct args *args;
-    const char *bank;
-    struct paged_file file;
-    bool found;      /* the bank that was asked for */
-    bool broken;     /* the system said no: going on makes no sense */
-    int status;      /* the worst so far */
-    uint64_t walked; /* bytes of blocks that the directory led to */
-};
-
-static bool json(const struct inspect *in)
-{
-    return args_has(in->args, OPT_JSON);
-}
-
 static void worse(struct inspect *in, int status)
 {
     in->status = status > in->status ? status : in->status;
@@ -53,37 +37,25 @@ static void broken(struct inspect *in, int status)
     in->broken = true;
 }
 
-/* The file tells something impossible at `at`. */
-static void damaged(struct inspect *in, uint64_t at, const char *what)
+void inspect_damaged(struct inspect *in, uint64_t at, const char *what)
 {
     complain("bank %s: %s, byte %" PRIu64 ": %s", quoted(in->bank), quoted(in->file.name), at,
              what);
     worse(in, STATUS_DAMAGE);
 }
 
-/* False: it could not be read, and that was told. */
-static bool read_bytes(struct inspect *in, uint64_t at, void *buf, size_t len)
+bool inspect_read(struct inspect *in, uint64_t at, void *buf, size_t len)
 {
     int rc = kist_pages_read(in->file.pages, at, buf, len);
 
     if (rc == KIST_EBOUNDS)
-        damaged(in, at, "the file ends too early");
+        inspect_damaged(in, at, "the file ends too early");
     else if (rc != KIST_OK)
         broken(in, paged_file_fail(&in->file, rc));
     return rc == KIST_OK;
 }
 
-static uint64_t number(const unsigned char *bytes, size_t at, size_t len)
-{
-    uint64_t n = 0;
-
-    while (len-- > 0)
-        n = n << 8 | bytes[at + len];
-    return n;
-}
-
-/* The first fields of any line of JSON. */
-static void json_start(const struct inspect *in, const char *what, uint64_t at)
+void inspect_json(const struct inspect *in, const char *what, uint64_t at)
 {
     json_begin();
     json_text("bank", in->bank);
@@ -92,7 +64,7 @@ static void json_start(const struct inspect *in, const char *what, uint64_t at)
     json_u64("offset", at);
 }
 
-static void json_hex(const char *name, const unsigned char *bytes, size_t len)
+void inspect_json_hex(const char *name, const unsigned char *bytes, size_t len)
 {
     char text[64 + 1];
 
@@ -105,11 +77,11 @@ static void json_hex(const char *name, const unsigned char *bytes, size_t len)
 static bool known(struct inspect *in, const unsigned char *header, const char *magic)
 {
     if (memcmp(header, magic, FORMAT_MAGIC_BYTES) != 0) {
-        damaged(in, 0, "no file of kist, or its header is damaged");
+        inspect_damaged(in, 0, "no file of kist, or its header is damaged");
         return false;
     }
     if (number(header, FORMAT_NUMBER_AT, 4) != FORMAT_KNOWN) {
-        damaged(in, FORMAT_NUMBER_AT, "a format that this version does not know");
+        inspect_damaged(in, FORMAT_NUMBER_AT, "a format that this version does not know");
         return false;
     }
     return true;
@@ -172,12 +144,19 @@ static void print_escaped(struct inspect *in, uint64_t at, uint64_t len)
     while (len > 0 && !out_failed()) {
         size_t n = len < PIECE ? (size_t)len : PIECE;
 
-        if (!read_bytes(in, at, piece, n))
+        if (!inspect_read(in, at, piece, n))
             return;
         out_escaped((kist_bytes){ piece, n });
         at += n;
         len -= n;
     }
+}
+
+void inspect_preview(struct inspect *in, uint64_t at, uint64_t len)
+{
+    out_text("'");
+    print_escaped(in, at, len < PREVIEW ? len : PREVIEW);
+    out_text(len > PREVIEW ? "'..." : "'");
 }
 
 /* What the value of a record of kist's own says, else the first of its bytes. */
@@ -188,12 +167,11 @@ static void print_value(struct inspect *in, const struct rec *r)
     if (r->kind == REC_PADDING)
         return;
     if (r->kind == REC_PUT || r->value_len < sizeof word) {
-        out_text(", value of %" PRIu32 " '", r->value_len);
-        print_escaped(in, r->value_at, r->value_len < PREVIEW ? r->value_len : PREVIEW);
-        out_text(r->value_len > PREVIEW ? "'..." : "'");
+        out_text(", value of %" PRIu32 " ", r->value_len);
+        inspect_preview(in, r->value_at, r->value_len);
         return;
     }
-    if (!read_bytes(in, r->value_at, word, sizeof word))
+    if (!inspect_read(in, r->value_at, word, sizeof word))
         return;
     if (r->kind == REC_MARK || r->kind == REC_COMMIT)
         out_text(", %s segment %" PRIu64 " byte %" PRIu64,
@@ -233,9 +211,9 @@ static void json_record(struct inspect *in, const struct rec *r)
 {
     static unsigned char key[UINT16_MAX];
 
-    if (!read_bytes(in, r->key_at, key, r->key_len))
+    if (!inspect_read(in, r->key_at, key, r->key_len))
         return;
-    json_start(in, "record", r->at);
+    inspect_json(in, "record", r->at);
     json_text("kind", kind_name(r->kind));
     json_u64("bytes", r->size);
     json_u64("sequence", r->sequence);
@@ -278,8 +256,8 @@ static void print_rest(struct inspect *in, uint64_t at)
 {
     uint64_t end = in->file.len, zero_to = at < end ? zeros_end(in, at) : at;
 
-    if (json(in)) {
-        json_start(in, "rest", at);
+    if (inspect_is_json(in)) {
+        inspect_json(in, "rest", at);
         json_u64("zeros", zero_to - at);
         json_u64("other_bytes", end > zero_to ? end - zero_to : 0);
         json_end();
@@ -300,12 +278,12 @@ static void inspect_records(struct inspect *in)
     while (at + REC_LEAST <= len && !in->broken && !out_failed()) {
         struct rec r;
 
-        if (!read_bytes(in, at, header, sizeof header))
+        if (!inspect_read(in, at, header, sizeof header))
             return;
         rec_take(&r, at, header);
         if (r.checksum == 0 || r.kind == 0 || r.size < REC_LEAST || r.size > len - at)
             break;
-        if (json(in))
+        if (inspect_is_json(in))
             json_record(in, &r);
         else
             print_record(in, &r);
@@ -319,22 +297,22 @@ static void inspect_segment(struct inspect *in)
     unsigned char header[SEG_HEADER];
     uint64_t cut, before;
 
-    if (!read_bytes(in, 0, header, sizeof header))
+    if (!inspect_read(in, 0, header, sizeof header))
         return;
     if (!known(in, header, FORMAT_HEAP_MAGIC) &&
-        (!read_bytes(in, SEG_HEADER, header, sizeof header) ||
+        (!inspect_read(in, SEG_HEADER, header, sizeof header) ||
          memcmp(header, FORMAT_HEAP_MAGIC, FORMAT_MAGIC_BYTES) != 0))
         return;
     cut = number(header, SEG_CUT_AT, 4) * REC_ALIGN;
     before = number(header, SEG_PREDECESSOR_AT, 8);
-    if (json(in)) {
-        json_start(in, "segment", 0);
+    if (inspect_is_json(in)) {
+        inspect_json(in, "segment", 0);
         json_u64("file_bytes", in->file.len);
         json_u64("segment", number(header, SEG_N_AT, 8));
         json_u64("incarnation", number(header, SEG_INCARNATION_AT, 8));
         json_u64("predecessor", before);
         json_u64("predecessor_cut", cut);
-        json_hex("bank_id", header + SEG_BANK_AT, 16);
+        inspect_json_hex("bank_id", header + SEG_BANK_AT, 16);
         json_end();
     } else {
         out_text("%s: segment %" PRIu64 ", %" PRIu64 " bytes, incarnation %" PRIu64, in->file.name,
@@ -357,8 +335,8 @@ struct block {
 
 static void print_block(const struct inspect *in, const struct block *b)
 {
-    if (json(in)) {
-        json_start(in, "block", b->at);
+    if (inspect_is_json(in)) {
+        inspect_json(in, "block", b->at);
         json_u64("first_entry", b->first_entry);
         json_u64("entries", b->entries);
         json_u64("depth", b->depth);
@@ -381,7 +359,7 @@ static bool count_slots(struct inspect *in, struct block *b)
     unsigned char bucket[IDX_BUCKET];
 
     for (uint64_t i = 0; i < b->buckets; i++) {
-        if (!read_bytes(in, b->at + i * IDX_BUCKET, bucket, sizeof bucket))
+        if (!inspect_read(in, b->at + i * IDX_BUCKET, bucket, sizeof bucket))
             return false;
         for (size_t way = 0; way < IDX_WAYS; way++)
             b->used += (number(bucket, 8 * way, 8) & location) != 0;
@@ -403,13 +381,13 @@ static bool inspect_entry(struct inspect *in, uint64_t entry, uint64_t number_of
 
     if (lg > IDX_LG_MAX || b.at > in->file.len ||
         ((uint64_t)IDX_BUCKET << lg) > in->file.len - b.at) {
-        damaged(in, b.at, "an entry of the directory leads out of the file");
+        inspect_damaged(in, b.at, "an entry of the directory leads out of the file");
         return true;
     }
     b.buckets = UINT64_C(1) << lg;
     in->walked += (uint64_t)IDX_BUCKET << lg;
     if (in->walked > 2 * in->file.len) { /* twice: one in use may move meanwhile */
-        damaged(in, b.at, "the entries of the directory lead to the same blocks again and again");
+        inspect_damaged(in, b.at, "the entries of the directory lead to the same blocks again and again");
         return false;
     }
     if (!count_slots(in, &b))
@@ -435,25 +413,20 @@ static void inspect_directory(struct inspect *in, uint64_t at, uint64_t entries)
     }
 }
 
-static void inspect_index(struct inspect *in)
+static void inspect_hash(struct inspect *in, const unsigned char *header)
 {
-    unsigned char header[IDX_HEADER];
-    uint64_t root, at;
-    unsigned depth;
+    uint64_t root = number(header, IDX_ROOT_AT, 8), at = root & ~UINT64_C(63);
+    unsigned depth = (unsigned)(root & 63);
 
-    if (!read_bytes(in, 0, header, sizeof header) || !known(in, header, FORMAT_INDEX_MAGIC))
-        return;
-    root = number(header, IDX_ROOT_AT, 8);
-    depth = (unsigned)(root & 63);
-    at = root & ~UINT64_C(63);
-    if (json(in)) {
-        json_start(in, "index", 0);
+    if (inspect_is_json(in)) {
+        inspect_json(in, "index", 0);
+        json_text("kind", "hash");
         json_u64("file_bytes", in->file.len);
         json_u64("generation", number(header, IDX_GENERATION_AT, 8));
         json_u64("directory", at);
         json_u64("depth", depth);
         json_u64("splits", number(header, IDX_SPLITS_AT, 8));
-        json_hex("bank_id", header + IDX_BANK_AT, 16);
+        inspect_json_hex("bank_id", header + IDX_BANK_AT, 16);
         json_end();
     } else {
         out_text("%s: hash index, generation %" PRIu64 ", %" PRIu64 " bytes, directory of depth %u "
@@ -462,9 +435,27 @@ static void inspect_index(struct inspect *in)
                  number(header, IDX_SPLITS_AT, 8));
     }
     if (depth > IDX_DEPTH_MAX || at > in->file.len || (UINT64_C(8) << depth) > in->file.len - at)
-        damaged(in, IDX_ROOT_AT, "the root leads out of the file");
+        inspect_damaged(in, IDX_ROOT_AT, "the root leads out of the file");
     else
         inspect_directory(in, at, UINT64_C(1) << depth);
+}
+
+static void inspect_index(struct inspect *in)
+{
+    unsigned char header[IDX_HEADER];
+
+    if (!inspect_read(in, 0, header, sizeof header) || !known(in, header, FORMAT_INDEX_MAGIC))
+        return;
+    switch (number(header, IDX_KIND_AT, 4)) {
+    case IDX_KIND_HASH:
+        inspect_hash(in, header);
+        break;
+    case IDX_KIND_ORDERED:
+        inspect_ordered(in, header);
+        break;
+    default:
+        inspect_damaged(in, IDX_KIND_AT, "a kind of index that this version does not know");
+    }
 }
 
 /* ---- the files of a bank ---------------------------------------------- */
@@ -568,7 +559,7 @@ static int inspect_bank(const char *name, void *arg)
     if (dir < 0) {
         worse(in, fail_errno(errno, "cannot open", path));
     } else {
-        if (!json(in))
+        if (!inspect_is_json(in))
             out_text("bank %s\n", quoted(name));
         inspect_files(in, dir, FORMAT_HEAP_NAME, inspect_segment);
         inspect_files(in, dir, FORMAT_INDEX_NAME, inspect_index);

@@ -87,6 +87,56 @@ check [ "$(grep -c '^kist.heap' io/out)" -gt 1 ]
 check grep -Eq "key 'large', value of 200000 '.*'\.\.\., sums of chunks$" io/out
 check [ "$(grep -c 'slots used' io/out)" -gt 1 ]
 
+t the tree of an ordered bank is printed from its root, in the order of keys
+run create o o --ordered
+run inspect o
+status 0
+check grep -q 'ordered index, generation 1, ' io/out
+check [ "$(grep -Ec ' leaf, | node ' io/out)" -eq 0 ]
+awk 'BEGIN { for (i = 0; i < 5000; i++) printf "{\"put\":\"a common prefix/%06d\",\"value\":\"%d\"}\n", i * 7919 % 5000, i }' >lines
+run batch o o lines -q
+run inspect o o
+status 0
+check [ ! -s io/err ]
+check grep -Eq '^kist.index.1: ordered index, generation 1, [0-9]+ bytes, root of level [1-9] at [0-9]+, [0-9]+ pages given out$' io/out
+check [ "$(sed -n 's/.* leaf, \([0-9]*\) of 15 entries used, .*/\1/p' io/out | awk '{ n += $1 } END { print n }')" -eq 5000 ]
+check grep -Eq "^ +[0-9]+  node of level 1, [0-9]+ bytes, [0-9]+ children, prefix of [0-9]+ 'a common prefix/[0-9]*'$" io/out
+run inspect o o --json
+check grep -Eq '"what":"index","offset":0,"kind":"ordered",' io/out
+check grep -Eq '"what":"node",.*"level":[1-9],"children":[0-9]+,' io/out
+check grep -Eq '"what":"leaf",.*"entries":[0-9]+,"slots":15,"skip":[0-9]+}' io/out
+cp -r o hurt
+index=$(ls hurt/o/kist.index.*)
+printf '\377\377\377\377\377\377\377\377' | dd of="$index" bs=1 seek=64 conv=notrunc 2>/dev/null
+run inspect hurt o
+status 4
+err 'leads out of the file'
+printf '\003' | dd of="$index" bs=1 seek=12 conv=notrunc 2>/dev/null
+run inspect hurt o
+status 4
+err 'a kind of index that this version does not know'
+if command -v python3 >/dev/null; then
+    # A root of level 12, with 64 words for one node of level 11, and so on.
+    python3 - "$(ls o/o/kist.index.*)" "$index" <<'END'
+import struct, sys
+file = bytearray(13 * 4096)
+file[:64] = open(sys.argv[1], "rb").read(64)
+word = 1 << 48 | 256
+for level in range(1, 13):
+    at = level * 4096
+    struct.pack_into("<BBHHHII", file, at, level, 0, 63, 0, 0, 0, 0)
+    struct.pack_into("<64Q", file, at + 16 + 8 * 63, *[word] * 64)
+    word = 8 << 48 | at | level
+struct.pack_into("<Q", file, 64, word)
+open(sys.argv[2], "wb").write(file)
+END
+    timeout 20 "$KIST" inspect hurt o >io/out 2>io/err
+    check [ $? -eq 4 ]
+    check grep -q 'again and again' io/err
+else
+    skip 'needs python3'
+fi
+
 t its memory does not depend on what it reads
 head -c 50000000 /dev/zero >files/huge
 run load s big --files=files
@@ -97,6 +147,7 @@ cp io/out unbounded
 check cmp -s io/out unbounded
 
 t damage is told and the rest printed
+rm -rf hurt
 cp -r s hurt
 heap=hurt/b/kist.heap.1
 printf 'XXXXXXXX' | dd of=$heap bs=1 conv=notrunc 2>/dev/null
@@ -145,16 +196,21 @@ t random bytes in the files lead to no crash and no endless output
 n=0
 while [ $n -lt 60 ]; do
     rm -rf hurt
-    cp -r s hurt
-    for f in hurt/b/kist.heap.1 hurt/b/kist.index.*; do
+    mkdir hurt
+    cp s/kist.store hurt
+    cp -r s/b hurt
+    cp -r o/o hurt
+    for f in hurt/b/kist.heap.1 hurt/b/kist.index.* hurt/o/kist.index.*; do
         head -c 8 /dev/urandom | dd of="$f" bs=1 seek=$((n * 8)) conv=notrunc 2>/dev/null
         head -c 3 /dev/urandom | dd of="$f" bs=1 seek=$((2048 + n)) conv=notrunc 2>/dev/null
     done
-    call="kist inspect, case $n"
-    timeout 20 "$KIST" inspect hurt b >io/out 2>io/err
-    got=$?
-    check [ "$got" -eq 0 -o "$got" -eq 4 ]
-    check [ "$(wc -c <io/out)" -lt 2000000 ]
+    for bank in b o; do
+        call="kist inspect, bank $bank, case $n"
+        timeout 20 "$KIST" inspect hurt $bank >io/out 2>io/err
+        got=$?
+        check [ "$got" -eq 0 -o "$got" -eq 4 ]
+        check [ "$(wc -c <io/out)" -lt 3000000 ]
+    done
     n=$((n + 1))
 done
 

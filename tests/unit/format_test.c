@@ -2,6 +2,7 @@
 #include "cli/format.h"
 #include "heap/segment.h"
 #include "index/hash.h"
+#include "index/ordered_node.h"
 #include "support.h"
 
 #define SAME(name, is)                                                                             \
@@ -58,6 +59,22 @@ static const struct {
     SAME(IDX_BUCKET, HASH_BUCKET),
     SAME(IDX_WAYS, HASH_WAYS),
     SAME(IDX_LOCATION_BITS, LOC_BITS),
+    SAME(FORMAT_KNOWN, ORDERED_FORMAT),
+    SAME(IDX_KIND_AT, offsetof(struct hash_file, kind)),
+    SAME(IDX_KIND_AT, offsetof(struct ordered_file, kind)),
+    SAME(IDX_KIND_HASH, KIST_INDEX_HASH),
+    SAME(IDX_KIND_ORDERED, ORDERED_KIND),
+    SAME(IDX_BANK_AT, offsetof(struct ordered_file, bank_id)),
+    SAME(IDX_GENERATION_AT, offsetof(struct ordered_file, generation)),
+    SAME(ORD_ROOT_AT, offsetof(struct ordered_file, root)),
+    SAME(ORD_FRESH_AT, offsetof(struct ordered_file, fresh)),
+    SAME(ORD_UNIT, ORDERED_UNIT),
+    SAME(ORD_ORDER_AT, offsetof(struct ordered_leaf, order)),
+    SAME(ORD_WAYS, ORDERED_WAYS),
+    SAME(ORD_FANOUT, ORDERED_FANOUT),
+    SAME(ORD_LEVEL_MAX, ORDERED_LEVEL_MAX),
+    SAME(ORD_INNER_HEADER, INNER_HEAD_AT),
+    SAME(ORD_OFFSET_MASK, NODE_OFFSET_MASK),
 };
 
 TEST(numbers_of_the_files_are_those_of_the_library)
