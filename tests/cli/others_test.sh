@@ -68,6 +68,21 @@ for kind in tree hash; do
 done
 check grep -q '^type=hash$' from.hash
 
+t the kinds of their databases are those of the banks, and the order is LMDB\'s own
+for bank in from-lmdb:ordered from-tree:ordered from-hash:hash; do
+    run stat s ${bank%:*} --json
+    check grep -q "\"index\":\"${bank#*:}\"" io/out
+done
+"$KIST" dump s from-lmdb --for=lmdb -q >ordered.lmdb
+check mdb_load -n -f ordered.lmdb again.mdb
+mdb_dump -n again.mdb | sed '1,/^HEADER=END$/d' >got
+sed '1,/^HEADER=END$/d' ordered.lmdb >want
+check cmp -s want got
+"$KIST" dump s from-tree --for=bdb -q >ordered.bdb
+check db_load -f ordered.bdb again.db
+db_dump again.db | sed '1,/^HEADER=END$/d' >got
+check cmp -s want got
+
 t the print form of db_dump, where a backslash is escaped
 db_dump -p tree.db >from.print
 run load s print from.print --create
