@@ -167,6 +167,32 @@ run snapshot info s hash x.snap
 picture s >after
 check cmp -s before after
 
+t somebody who may only read can save, list and dump
+if nobody true 2>/dev/null && [ "$(id -u)" -eq 0 ]; then
+    cp "$KIST" kist-copy
+    cp -r s open
+    chmod -R a+rX open
+    picture open >before
+    for kind in hash ordered; do
+        nobody ./kist-copy snapshot save open $kind - >saved 2>io/err
+        got=$? call='save as nobody'
+        status 0
+        check [ "$(wc -c <saved)" -eq "$(wc -c <$kind.snap)" ]
+        nobody ./kist-copy ls open $kind >io/out 2>io/err
+        got=$? call='ls as nobody'
+        status 0
+        check [ "$(wc -l <io/out)" -eq 3003 ]
+        nobody ./kist-copy snapshot restore open $kind - <$kind.snap >io/out 2>io/err
+        got=$? call='restore as nobody'
+        status 3
+        err "bank '$kind'"
+    done
+    picture open >after
+    check cmp -s before after
+else
+    skip 'needs root and setpriv'
+fi
+
 # ---- what is refused ---------------------------------------------------------------
 
 run create s b
