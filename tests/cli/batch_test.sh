@@ -136,6 +136,33 @@ done
 touch stop
 wait $busy
 
+# It waits for the lines to come while it is killed, or its input ends within one.
+t a batch that is killed, or cut short, changes nothing
+mkfifo pipe
+for kind in hash ordered; do
+    content s $kind >before
+    "$KIST" batch s $kind pipe >io/out 2>io/err &
+    batch=$!
+    exec 3>pipe
+    sed 's/"value":"/&killed /' lines >&3
+    kill -9 $batch
+    wait $batch 2>/dev/null
+    exec 3>&-
+    content s $kind >after
+    check cmp -s before after
+    run stat s $kind --json
+    check grep -q '"entries":99000,' io/out
+    head -c 1000010 lines | "$KIST" batch s $kind >io/out 2>io/err
+    got=$? call='batch of a part of the lines'
+    status 2
+    err 'nothing was changed'
+    content s $kind >after
+    check cmp -s before after
+    run put s $kind still 'to be written'
+    status 0
+    run del s $kind still
+done
+
 # ---- bad batches ------------------------------------------------------------------
 
 run create s b
