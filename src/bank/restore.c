@@ -204,7 +204,7 @@ static bool ascends(const struct spool *sp, uint64_t before, kist_bytes key)
 static int take_entry(struct reading *r, struct spool *sp, uint64_t *at)
 {
     uint8_t key[KIST_KEY_MAX];
-    struct saved_entry e;
+    struct saved_entry e = { 0 };
     uint64_t before = *at;
     int rc = take_entry_head(r, &e);
 
