@@ -108,6 +108,7 @@ static int space_ready(struct hash_index *ix, const struct index_owner *o)
         ix->space = os_alloc(sizeof *ix->space);
         if (!ix->space)
             return KIST_ENOMEM;
+        ix->space->splits = UINT64_MAX; /* void, should what follows fail */
     }
     rc = space_resize(ix);
     if (rc < 0)

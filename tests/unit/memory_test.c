@@ -429,7 +429,7 @@ static bool try_a_life(int64_t nth)
     must(rc == KIST_OK || rc == KIST_ENOMEM || rc == -ENFILE);
     fail_calls(false);
     if (bank)
-        fill(bank, 1000, 1100);
+        fill(bank, 1000, 3000); /* it goes on, and splits */
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
     return calls_left > 0;
