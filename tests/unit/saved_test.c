@@ -267,13 +267,18 @@ TEST(keys_of_an_ordered_bank_are_saved_in_order)
     must_close(a, store);
 }
 
+struct writer_beside {
+    kist_bank *bank;
+    _Atomic int over;
+};
+
 static void *keep_writing(void *arg)
 {
-    kist_bank *const *bank = arg;
+    struct writer_beside *w = arg;
     kist_batch *batch;
 
-    must_ok(kist_batch_open(&batch, bank[0]));
-    for (uint64_t i = 1; bank[1]; i++) {
+    must_ok(kist_batch_open(&batch, w->bank));
+    for (uint64_t i = 1; !w->over; i++) {
         for (uint64_t k = 0; k < 20; k++)
             must_ok(kist_batch_put(batch, number(k), number(i)));
         must_ok(kist_batch_commit(batch));
@@ -287,12 +292,12 @@ TEST(what_is_saved_while_others_write_is_of_one_moment)
     for (int kind = 0; kind < 2; kind++) {
         kist_store *store = memory_store();
         kist_bank *a = bank_of(store, "a", kinds[kind]), *b = bank_of(store, "b", 0);
-        kist_bank *volatile shared[2] = { a, a };
+        struct writer_beside w = { .bank = a };
         uint64_t newest = 0, value;
         pthread_t thread;
         size_t len;
 
-        must(pthread_create(&thread, NULL, keep_writing, (void *)(uintptr_t)shared) == 0);
+        must(pthread_create(&thread, NULL, keep_writing, &w) == 0);
         while (count_of(a) == 0)
             ;
         for (uint64_t i = 0; i < test_scaled(100); i++) {
@@ -309,7 +314,7 @@ TEST(what_is_saved_while_others_write_is_of_one_moment)
             newest = first;
             free(saved.data);
         }
-        shared[1] = NULL;
+        w.over = 1;
         must(pthread_join(thread, NULL) == 0);
         must_ok(kist_bank_close(b));
         must_close(a, store);
