@@ -99,6 +99,13 @@ int core_value(struct core *c, const struct found *f, uint32_t verify, kist_byte
 
 /* ---- searching -------------------------------------------------------- */
 
+static __attribute__((noinline)) int segment_lost(const struct core *c, uint64_t n)
+{
+    return bank_err(c->bank, KIST_ECORRUPT, "kist.heap", ERR_NOWHERE,
+                    "bank '%s': segment %llu is missing; run 'kist repair'", c->bank->name,
+                    (unsigned long long)n);
+}
+
 /* The segment that a slot leads to is not there. It may have been cleaned
  * since the slot was read; seen twice, with `newest` read in between, it is
  * damage (I5). 1: search again. */
@@ -113,9 +120,7 @@ static __attribute__((noinline)) int segment_missing(struct core *c, uint64_t n,
         *missing = n;
         return 1;
     }
-    return bank_err(c->bank, KIST_ECORRUPT, "kist.heap", ERR_NOWHERE,
-                    "bank '%s': segment %llu is missing; run 'kist repair'", c->bank->name,
-                    (unsigned long long)n);
+    return segment_lost(c, n);
 }
 
 /* One candidate. KIST_OK: it is the key's record; KIST_MISS: another key's;
@@ -367,8 +372,10 @@ static int go_back(struct core *c, struct found *f, bool pinned, uint32_t verify
     if (!s) {
         int rc = core_map_segment(c, place_n(to), &s);
 
+        if (rc == -ENOENT && pinned) /* kept for the pin: only damage takes it away */
+            return segment_lost(c, place_n(to));
         if (rc == -ENOENT)
-            return pinned ? KIST_MISS : SEARCH_AGAIN;
+            return SEARCH_AGAIN;
         if (rc < 0)
             return rc;
     }
