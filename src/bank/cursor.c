@@ -413,18 +413,26 @@ static int no_way_on(kist_cursor *cur, bool down, int rc)
 /* Another group, and its first entry. */
 static int load(kist_cursor *cur, const struct key_start *from, bool down, kist_entry *entry)
 {
+    struct key_start behind = { .has_key = true };
     struct group made = { 0 };
     int rc = cur->weak ? note_generation(cur) : KIST_OK;
 
     if (rc == KIST_OK)
         rc = gather_keys(&cur->src, &cur->range, from, down, GROUP, &made);
-
+    while (rc == KIST_OK && made.n == 0 && !made.ended) { /* across what was deleted */
+        rc = copy_key(cur, made.reached);
+        behind.key = (kist_bytes){ cur->key, made.reached->key_len };
+        if (rc == KIST_OK)
+            rc = gather_keys(&cur->src, &cur->range, &behind, down, GROUP, &made);
+    }
     if (rc == KIST_OK && made.n == 0) {
         group_drop(&made);
         return beyond(cur, down);
     }
-    if (rc != KIST_OK)
+    if (rc != KIST_OK) {
+        group_drop(&made);
         return no_way_on(cur, down, rc);
+    }
     group_drop(&cur->group);
     cur->group = made;
     return hand_out(cur, 0, entry);

@@ -125,7 +125,7 @@ static inline bool look_plainly(const struct gathering *ga, uint64_t loc, struct
 }
 
 /* What a location leads to, as of the sequence. KIST_OK, also for a damaged one;
- * KIST_MISS: no entry; 1: history went; MISSING: its segment is not there, as when it
+ * KIST_MISS: no entry, some record of its key all the same; 1: history went; MISSING: its segment is not there, as when it
  * was emptied since the location was read. */
 static int look_at(struct gathering *ga, uint64_t loc, struct met *out)
 {
@@ -151,10 +151,10 @@ static int look_at(struct gathering *ga, uint64_t loc, struct met *out)
         return 1;
     if (rc == KIST_OK && record_kind(f.record) != RECORD_PUT)
         rc = KIST_MISS;
-    if (rc != KIST_OK && rc != KIST_ECORRUPT)
+    if (rc != KIST_OK && rc != KIST_ECORRUPT && rc != KIST_MISS)
         return rc;
-    *out = (struct met){ rc == KIST_OK ? f.record : NULL, f.segment, f.offset };
-    return hold(ga, f.segment);
+    *out = (struct met){ rc == KIST_ECORRUPT ? NULL : f.record, f.segment, f.offset };
+    return rc == KIST_MISS ? rc : hold(ga, f.segment);
 }
 
 /* ---- in the order of keys --------------------------------------------- */
@@ -188,6 +188,7 @@ struct keys {
     size_t skip; /* entries still to be passed over */
     size_t collected, resolved;
     size_t passed; /* collected before that */
+    struct met passed_by; /* the last one that was deleted */
     bool down, outside;
 };
 
@@ -223,8 +224,11 @@ static int resolve(struct keys *k, size_t lag)
         uint64_t loc = g->locs[k->resolved++];
         int rc = look_plainly(&k->ga, loc, m) ? KIST_OK : look_at(&k->ga, loc, m);
 
-        if (rc == KIST_MISS)
+        if (rc == KIST_MISS) {
+            k->passed_by = *m;
+            k->outside = is_outside(k->range, m->record, k->down);
             continue;
+        }
         if (rc != KIST_OK)
             return rc;
         if (m->record && is_outside(k->range, m->record, k->down)) {
@@ -274,9 +278,8 @@ static int gather_leaves(struct keys *k, const struct ordered_index *ix, struct 
         if (k->ga.g->n + (k->collected - k->resolved) >= k->want) {
             rc = resolve(k, 0);
             k->passed += k->collected;
-            if (rc != KIST_OK || k->outside || k->ga.g->n >= k->want ||
-                (k->ga.g->n > 0 && k->passed >= PASSED))
-                break; /* else all of that was deleted: there must be a key to go on from */
+            if (rc != KIST_OK || k->outside || k->ga.g->n >= k->want || k->passed >= PASSED)
+                break;
             k->collected = k->resolved = 0;
         }
         rc = k->down ? ordered_prev_leaf(ix, at) : ordered_next_leaf(ix, at);
@@ -322,6 +325,10 @@ static int keys_once(struct keys *k)
     if (rc == KIST_ECORRUPT)
         return bank_index_damaged(c->bank);
     k->ga.g->ended = rc == KIST_END;
+    if (rc == KIST_OK && k->ga.g->n == 0) { /* all of it was deleted: from there it goes on */
+        k->ga.g->reached = k->passed_by.record;
+        rc = hold(&k->ga, k->passed_by.segment);
+    }
     return rc == KIST_END ? KIST_OK : rc;
 }
 
@@ -329,12 +336,12 @@ static int keys_once(struct keys *k)
 static bool goes_on(const struct keys *k)
 {
     const struct group *g = k->ga.g;
-    const struct met *m = g->n > 0 ? &g->met[g->n - 1] : NULL;
+    const struct record *last = g->n > 0 ? g->met[g->n - 1].record : g->reached;
     int order;
 
-    if (!m || !m->record || !k->from->has_key)
+    if (!last || !k->from->has_key)
         return true;
-    order = key_order(m->record, k->from->key);
+    order = key_order(last, k->from->key);
     return k->down ? order < k->from->inclusive : order > -(int)k->from->inclusive;
 }
 

@@ -25,6 +25,7 @@ struct group {
     size_t n, room;
     bool down;  /* keys descend */
     bool ended; /* there are no entries behind the last one */
+    const struct record *reached; /* with no entry, and not ended: all before was deleted */
     struct segment **held;
     size_t held_n, held_room;
     uint64_t *locs; /* while it is gathered */
@@ -56,7 +57,7 @@ struct key_start {
 
 /*
  * Gather some `want` entries of an ordered bank upwards or downwards, or all that the
- * range has left. 1: history went meanwhile. KIST_ECORRUPT: no way on. Whatever `g` held is
+ * range has left; less where much was deleted, so that a group is read in a short time. 1: history went meanwhile. KIST_ECORRUPT: no way on. Whatever `g` held is
  * let go, but only when it succeeds.
  */
 int gather_keys(const struct source *src, const struct key_range *range,

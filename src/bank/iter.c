@@ -337,6 +337,9 @@ static int lost_in_tree(kist_bank *h, struct losses *l)
             if (!m->segment || m->offset + RECORD_MIN > m->segment->len)
                 note_loss(l, m->segment ? m->segment->n : place_n(m->offset));
         }
+        if (rc == KIST_OK && g.n == 0 && !g.ended)
+            from = (struct key_start){ .has_key = true,
+                                       .key = { record_key(g.reached), g.reached->key_len } };
         group_drop(&last); /* the key was in it */
     } while (rc == KIST_OK && !g.ended);
     group_drop(&g);
