@@ -5,8 +5,8 @@
 
 enum {
     FIRST_AMOUNT = 1000,
-    STRIDE = 7,          /* from clock key to clock key */
-    BACK = 291,          /* STRIDE * BACK % CLOCK == 1 */
+    STRIDE = 7, /* from clock key to clock key */
+    BACK = 291, /* STRIDE * BACK % CLOCK == 1 */
     VALUE_MOST = 300,
 };
 

@@ -488,7 +488,9 @@ TEST(a_hash_banks_cursor_has_no_order)
 TEST(what_is_wrong_with_a_range_or_a_key_is_said)
 {
     struct fixture f = open_kind(KIST_INDEX_ORDERED, 1 << 16);
-    kist_cursor_options backwards = { .size = sizeof backwards, .from = text("b"), .to = text("a") };
+    kist_cursor_options backwards = { .size = sizeof backwards,
+                                      .from = text("b"),
+                                      .to = text("a") };
     kist_cursor_options flags = { .size = sizeof flags, .flags = 2 };
     kist_cursor_options small = { .size = sizeof small - 1 };
     kist_cursor_options empty = { .size = sizeof empty, .from = text("b"), .to = text("b") };

@@ -594,6 +594,29 @@ TEST(a_tombstone_stays_for_a_snapshot_that_does_not_see_it_yet)
     }
 }
 
+/* In the oldest segment, where they are given up. */
+TEST(a_tombstone_in_the_oldest_segment_stays_too)
+{
+    for (int k = 0; k < 2; k++) {
+        struct fixture f = open_kind(kinds[k], 4096);
+        kist_bank *snap;
+
+        put_text(f.bank, "k", "value");
+        must_ok(kist_snapshot_open(&snap, f.bank));
+        must_ok(kist_delete(f.bank, text("k")));
+        for (uint64_t i = 0; i < 300; i++)
+            must_ok(kist_put(f.bank, number(i % 7), text("a value that takes some room")));
+        for (int i = 0; i < 3; i++) {
+            must_ok(kist_compact(f.bank, NULL, NULL));
+            must_hold(snap, "k", "value");
+            must_hold(f.bank, "k", NULL);
+        }
+        must_ok(kist_bank_close(snap));
+        must_be_tidy(f.dir, f.bank);
+        fixture_close(&f);
+    }
+}
+
 TEST(a_value_is_found_behind_a_hundred_thousand_newer_ones)
 {
     enum { WRITES = 100000 };

@@ -12,7 +12,7 @@ enum { READERS = 3, HELD = 4 };
 struct scene {
     struct fixture f;
     bool is_ordered;
-    uint64_t reads; /* of each reader */
+    uint64_t reads;      /* of each reader */
     atomic_uint readers; /* that are not done */
 };
 
