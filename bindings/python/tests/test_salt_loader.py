@@ -1,5 +1,6 @@
 """The driver as a master loads it: by a loader like Salt's, and by Salt's own where
-Salt is installed."""
+Salt is installed. `build/check-python/venv/bin/pip install 'salt>=3008'` brings it there;
+it is large, and so none of requirements.txt."""
 import importlib.machinery
 import importlib.util
 import os
