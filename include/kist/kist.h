@@ -475,13 +475,14 @@ KIST_API KIST_NODISCARD int kist_save_index(kist_bank *bank);
  * Owner      the caller; kist_batch_close(), before its bank is closed
  * Threads    one at a time; a second one is told KIST_EINUSE
  *
- * Returns    KIST_OK, KIST_ENOMEM, KIST_EREADONLY, KIST_EGONE, ...
+ * Returns    KIST_OK, KIST_ENOMEM, KIST_EREADONLY, KIST_EGONE, KIST_ECLOSED,
+ *            KIST_EFORK, -errno
  */
 KIST_API KIST_NODISCARD int kist_batch_open(kist_batch **out, kist_bank *bank);
 
 /* Add a change; what `key` and `value` lead to is copied.
  * Returns    KIST_OK, KIST_EKEYLEN, KIST_EVALUELEN, KIST_EINUSE, KIST_ENOMEM,
- *            KIST_EFULL, ...; a change that fails is not in the batch         */
+ *            KIST_EFULL, ...; a change that fails is not in the batch        */
 KIST_API KIST_NODISCARD int kist_batch_put(kist_batch *batch, kist_bytes key, kist_bytes value);
 KIST_API KIST_NODISCARD int kist_batch_delete(kist_batch *batch, kist_bytes key);
 
@@ -492,11 +493,11 @@ KIST_API KIST_NODISCARD int kist_batch_expect(kist_batch *batch, kist_bytes key,
                                               uint64_t sequence);
 
 /* The value of a key as it will be: what the batch says of it, else the newest
- * of the bank. `*out` is a view, to be released; as kist_get_view().          */
+ * of the bank. `*out` is a view, to be released; as kist_get_view().         */
 KIST_API KIST_NODISCARD int kist_batch_get_view(kist_batch *batch, kist_bytes key,
                                                 kist_view **out);
 
-/* The keys that it changes, by puts or deletes. For any thread.               */
+/* The keys that it changes, by puts or deletes. For any thread.              */
 KIST_API uint64_t kist_batch_count(const kist_batch *batch);
 
 /*
@@ -515,10 +516,10 @@ KIST_API uint64_t kist_batch_count(const kist_batch *batch);
 KIST_API KIST_NODISCARD int kist_batch_commit(kist_batch *batch);
 
 /* Empty it, without a change to the bank.
- * Returns    KIST_OK, KIST_EINUSE, KIST_ECLOSED, KIST_EFORK                   */
+ * Returns    KIST_OK, KIST_EINUSE, KIST_ECLOSED, KIST_EFORK                  */
 KIST_API int kist_batch_reset(kist_batch *batch);
 
-/* Free it; what was not committed is forgotten. NULL is a no-op.              */
+/* Free it; what was not committed is forgotten. NULL is a no-op.             */
 KIST_API void kist_batch_close(kist_batch *batch);
 
 /* ---- snapshots -------------------------------------------------------- */
@@ -534,14 +535,16 @@ KIST_API void kist_batch_close(kist_batch *batch);
  *   out    to be closed with kist_bank_close()
  *   bank   any handle; of a snapshot: another one of the same moment
  *
- * A key that was written n times since has its value behind n links.
+ * A key that was written n times since has its value behind n links. Reading
+ * through it adds KIST_ELOST to a call's errors: the files were not kept, since
+ * the bank had no lock file (read-only media), and it is written by now.
  *
- * Returns    KIST_OK, KIST_ENOMEM, KIST_EGONE, KIST_EFORK, KIST_ECLOSED
+ * Returns    KIST_OK, KIST_ENOMEM, KIST_ECORRUPT, KIST_EGONE, KIST_EFORK,
+ *            KIST_ECLOSED
  *            KIST_EBUSY  a writer died within a replacement: open the bank for
- *                        writing to have that finished
+ *                        writing to have that finished; or others recover and
+ *                        clean the bank all the time: try again
  *            -errno
- * Reading through it adds KIST_ELOST to a call's errors: the files were not
- * kept, since the bank has no lock file (read-only media), and a rebuild came.
  */
 KIST_API KIST_NODISCARD int kist_snapshot_open(kist_bank **out, kist_bank *bank);
 
@@ -569,7 +572,7 @@ typedef int (*kist_write)(const void *data, size_t len, void *arg);
 typedef int64_t (*kist_read)(void *buf, size_t len, void *arg);
 
 /* Ready-made ones for files, pipes and sockets; `arg` leads to an int, the
- * descriptor. Returns as above, with -errno.                                */
+ * descriptor. They return as kist_write and kist_read say, with -errno.     */
 KIST_API int kist_write_fd(const void *data, size_t len, void *fd);
 KIST_API int64_t kist_read_fd(void *buf, size_t len, void *fd);
 
@@ -579,7 +582,8 @@ KIST_API int64_t kist_read_fd(void *buf, size_t len, void *fd);
  *
  *   bank   a snapshot; of another handle, the bank as it is now
  *
- * Returns    KIST_OK, what `write` returned, or an error as kist_cursor_next()
+ * Returns    KIST_OK, what `write` returned, KIST_EINVAL: that was positive, or
+ *            errors as kist_snapshot_open() and kist_cursor_next()
  */
 KIST_API KIST_NODISCARD int kist_snapshot_save(kist_bank *bank, kist_write write, void *arg);
 
@@ -588,7 +592,8 @@ KIST_API KIST_NODISCARD int kist_snapshot_save(kist_bank *bank, kist_write write
  * entries are not looked at.
  *
  * Returns    KIST_OK, what `read` returned, KIST_EFORMAT, KIST_ENEWER,
- *            KIST_ECORRUPT: cut or damaged within these bytes
+ *            KIST_ECORRUPT: cut or damaged within these bytes,
+ *            KIST_EINVAL: the size, or `read` returned more than was asked for
  */
 KIST_API KIST_NODISCARD int kist_snapshot_info_read(kist_read read, void *arg,
                                                     kist_snapshot_info *info);
@@ -601,6 +606,7 @@ KIST_API KIST_NODISCARD int kist_snapshot_info_read(kist_read read, void *arg,
  * Returns    KIST_OK, what `read` returned, or
  *            KIST_EFORMAT, KIST_ENEWER  no snapshot, or of a newer kist
  *            KIST_ECORRUPT              cut short, damaged, or more behind it
+ *            KIST_EINVAL                `read` returned more than was asked for
  *            errors as kist_put()
  */
 KIST_API KIST_NODISCARD int kist_snapshot_restore(kist_bank *bank, kist_read read, void *arg);
@@ -618,17 +624,18 @@ KIST_API KIST_NODISCARD int kist_snapshot_revert(kist_bank *bank, kist_bank *sna
 /* ---- walking ---------------------------------------------------------- */
 
 typedef struct kist_entry {
-    kist_bytes key;   /* both hold until the next call on the iterator       */
+    kist_bytes key;   /* both hold until the next call on the iterator or
+                         cursor that handed them out                         */
     kist_bytes value;
     kist_meta meta;
 } kist_entry;
 
 /*
  * Walk over all entries, in time proportional to their number; in the order of
- * keys in an ordered bank, else in no particular one. Weakly consistent: a key present throughout comes exactly
- * once; one that comes or goes meanwhile may be met or not. After a clear or
- * replace the walk goes on in the new content. For one moment's content see
- * cursors.
+ * keys in an ordered bank, else in no particular one. Weakly consistent: a key
+ * present throughout comes exactly once; one that comes or goes meanwhile may be
+ * met or not. After a clear or replace the walk goes on in the new content. For
+ * one moment's content see cursors.
  *
  * Owner      the caller; kist_iter_close(), before its bank is closed
  * Threads    one at a time per iterator
@@ -665,7 +672,8 @@ typedef struct kist_cursor_options {
  * order: no bounds, no other direction, no seeking (KIST_EINVAL).
  *
  * If the range is no longer than a few hundred entries nothing is pinned;
- * else the cursor keeps heap files as a snapshot does, see kist_cursor_stat().
+ * else the cursor keeps heap files as a snapshot does, see kist_cursor_stat()
+ * and kist_stats.pinned_bytes.
  *
  *   opt    NULL: all entries; copied
  *
@@ -696,35 +704,39 @@ KIST_API KIST_NODISCARD int kist_cursor_open(kist_cursor **out, kist_bank *bank,
 KIST_API KIST_NODISCARD int kist_cursor_next(kist_cursor *cursor, kist_entry *entry);
 KIST_API KIST_NODISCARD int kist_cursor_prev(kist_cursor *cursor, kist_entry *entry);
 
-/* To the first or the last entry. Returns as kist_cursor_next().              */
+/* To the first or the last entry. Returns as kist_cursor_next(); KIST_EINVAL:
+ * a cursor with a limit, or of a hash bank, does not go to the last.        */
 KIST_API KIST_NODISCARD int kist_cursor_first(kist_cursor *cursor, kist_entry *entry);
 KIST_API KIST_NODISCARD int kist_cursor_last(kist_cursor *cursor, kist_entry *entry);
 
 enum kist_where {
-    KIST_GE = 0, /* the first key >= the given one, in byte order              */
+    KIST_GE = 0, /* the first key >= the given one, in byte order             */
     KIST_LE = 1, /* the last key <= it                                       */
 };
 
 /* To the nearest key within the cursor's range, in byte order whatever the
- * cursor's direction is. Returns as kist_cursor_next(); KIST_END: none.       */
+ * cursor's direction is. Returns as kist_cursor_next(), KIST_END: none;
+ * KIST_EKEYLEN; KIST_EINVAL: `where`, or a cursor that does not seek.       */
 KIST_API KIST_NODISCARD int kist_cursor_seek(kist_cursor *cursor, kist_bytes key,
                                              enum kist_where where, kist_entry *entry);
 
 /* The value of the entry that was handed out last, held; see kist_get_view().
- * Returns    KIST_OK, KIST_ENOMEM, KIST_END: the cursor is at no entry        */
+ * Returns    KIST_OK, KIST_ENOMEM, KIST_END: the cursor is at no entry; for a
+ *            value over 4 KiB also the errors of kist_cursor_next()         */
 KIST_API KIST_NODISCARD int kist_cursor_view(kist_cursor *cursor, kist_view **out);
 
 typedef struct kist_cursor_stats {
     uint32_t size;     /* in: sizeof(kist_cursor_stats)                      */
-    uint32_t pinned;   /* 1: it keeps heap files from going                  */
+    uint32_t pinned;   /* 1: it keeps heap files from going; 0 also where its
+                          snapshot does                                      */
     uint64_t sequence; /* of the newest write that it sees                   */
     uint64_t handed;   /* entries that were handed out                       */
 } kist_cursor_stats;
 
-/* Returns    KIST_OK, or KIST_EINVAL: the size                                */
+/* Returns    KIST_OK, or KIST_EINVAL: the size                               */
 KIST_API KIST_NODISCARD int kist_cursor_stat(const kist_cursor *cursor, kist_cursor_stats *stats);
 
-/* NULL is a no-op.                                                            */
+/* NULL is a no-op.                                                           */
 KIST_API void kist_cursor_close(kist_cursor *cursor);
 
 /* ---- counts and care -------------------------------------------------- */
@@ -763,7 +775,7 @@ typedef struct kist_stats {
                                   pin included                               */
     uint64_t oldest_pin;       /* lowest sequence that a snapshot of any
                                   process needs; 0: none                     */
-    uint64_t pinned_bytes;     /* heap files that nothing but snapshots needs  */
+    uint64_t pinned_bytes;     /* heap files that nothing but snapshots needs */
     uint32_t index;            /* enum kist_index_kind                       */
     uint32_t reserved;
 } kist_stats;
@@ -774,7 +786,7 @@ KIST_API KIST_NODISCARD int kist_stat(kist_bank *bank, kist_stats *stats);
 /* Live keys, in O(1). Returns KIST_OK or an error.                          */
 KIST_API KIST_NODISCARD int kist_count(kist_bank *bank, uint64_t *entries);
 
-/* Bytes of live keys and values, in O(1). Returns KIST_OK or an error.        */
+/* Bytes of live keys and values, in O(1). Returns KIST_OK or an error.       */
 KIST_API KIST_NODISCARD int kist_size_bytes(kist_bank *bank, uint64_t *bytes);
 
 /* wasted / (wasted + live) of the heap's records, 0 to 1, 0 when empty, and
