@@ -21,13 +21,24 @@ struct saving {
     uint64_t entries, payload;
 };
 
+static int hand_over(const struct saving *s, const void *data, size_t len)
+{
+    int rc = s->write(data, len, s->arg);
+
+    return rc > 0 ? err_set(KIST_EINVAL, NULL, NULL, ERR_NOWHERE,
+                            "the write function of a snapshot returned %d; it has to take all "
+                            "bytes and return 0, or a negative code",
+                            rc)
+                  : rc;
+}
+
 static int end_block(struct saving *s)
 {
     int rc;
 
     s->block->checksum = saved_block_sum(&s->head, s->number, s->block->content, s->len);
     s->sum = saved_chain(s->sum, s->block->checksum);
-    rc = s->write(s->block, offsetof(struct saved_block, content) + s->len, s->arg);
+    rc = hand_over(s, s->block, offsetof(struct saved_block, content) + s->len);
     s->number++;
     s->len = 0;
     return rc;
@@ -89,7 +100,7 @@ static int begin(struct saving *s, const kist_bank *h)
     memcpy(s->head.bank_id, h->bank->set.record.id, sizeof s->head.bank_id);
     s->head.checksum = saved_header_sum(&s->head);
     s->sum = s->head.checksum;
-    return s->write(&s->head, sizeof s->head, s->arg);
+    return hand_over(s, &s->head, sizeof s->head);
 }
 
 static int end(struct saving *s)
@@ -99,7 +110,7 @@ static int end(struct saving *s)
 
     memcpy(t.magic, saved_end_magic, sizeof saved_end_magic);
     t.checksum = saved_trailer_sum(s->sum, &t);
-    return rc == KIST_OK ? s->write(&t, sizeof t, s->arg) : rc;
+    return rc == KIST_OK ? hand_over(s, &t, sizeof t) : rc;
 }
 
 /* ⚑ The header, which has gone by, said how many there are. */

@@ -459,6 +459,36 @@ TEST(a_read_function_that_returns_too_much_is_refused)
     must_close(bank, store);
 }
 
+/* As write() does. */
+static int how_many(const void *data, size_t len, void *arg)
+{
+    (void)data, (void)arg;
+    return (int)len;
+}
+
+/* As KIST_END would be. */
+static int four_at_last(const void *data, size_t len, void *arg)
+{
+    int *calls = arg;
+
+    (void)data, (void)len;
+    return ++*calls == 3 ? KIST_END : 0;
+}
+
+TEST(a_write_function_that_returns_no_outcome_is_refused)
+{
+    kist_store *store = memory_store();
+    kist_bank *bank = bank_of(store, "a", 0);
+    int calls = 0;
+
+    put_text(bank, "k", "v");
+    must_rc(kist_snapshot_save(bank, how_many, NULL), KIST_EINVAL);
+    must(strstr(kist_last_error()->what, "write function") != NULL);
+    must_rc(kist_snapshot_save(bank, four_at_last, &calls), KIST_EINVAL);
+    must(calls == 3); /* header, block, trailer */
+    must_close(bank, store);
+}
+
 /* ---- bad ones --------------------------------------------------------- */
 
 struct small {
