@@ -822,3 +822,43 @@ TEST(a_short_range_behind_many_deleted_keys_pins_nothing)
     }
     fixture_close(&f);
 }
+
+/* ---- what compaction does for them ------------------------------------ */
+
+enum { SCATTERED = 5000 };
+
+/* Entries that do not lie behind the one before them, in reach. */
+static unsigned count_jumps(kist_bank *bank)
+{
+    const char *before = NULL;
+    unsigned n = 0, jumps = 0;
+    kist_cursor *cursor;
+    kist_entry entry;
+
+    must_ok(kist_cursor_open(&cursor, bank, NULL));
+    for (; kist_cursor_next(cursor, &entry) == KIST_OK; n++) {
+        const char *here = entry.value.data;
+
+        jumps += before && (here <= before || here - before > 256);
+        before = here;
+    }
+    kist_cursor_close(cursor);
+    must(n == SCATTERED);
+    return jumps;
+}
+
+/* So a scan reads memory in a row, but where a segment ends. */
+TEST(compaction_puts_records_in_the_order_of_their_keys)
+{
+    struct fixture f = open_kind(KIST_INDEX_ORDERED, 1 << 16);
+    double share = 1;
+
+    for (uint64_t i = 0; i < SCATTERED; i++)
+        must_ok(kist_put(f.bank, number(i * 2003 % SCATTERED), text("value")));
+    must(count_jumps(f.bank) > SCATTERED / 2);
+    must_ok(kist_compact(f.bank, NULL, NULL));
+    must(count_jumps(f.bank) < stats_of(f.bank).segments);
+    must_ok(kist_fragmentation(f.bank, &share));
+    must(share == 0);
+    fixture_close(&f);
+}

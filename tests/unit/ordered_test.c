@@ -472,6 +472,42 @@ TEST(a_million_keys_are_in_order)
     world_end(&w);
 }
 
+/* A search has to look behind the bytes that all keys have, and a node must not keep
+ * them for each of its keys. */
+TEST(keys_with_a_long_common_prefix_are_in_order)
+{
+    enum { PREFIX = 200 };
+    uint64_t n = test_scaled(200000), met = 0;
+    struct world w = world_private(n * (PREFIX + 64) + ((size_t)1 << 20));
+    kist_bytes before = { 0 }, key;
+    struct ordered_facts f;
+    struct ordered_spot at;
+    uint8_t bytes[PREFIX + 8];
+    int rc;
+
+    memset(bytes, 'p', PREFIX);
+    key = (kist_bytes){ bytes, sizeof bytes };
+    for (uint64_t i = 0; i < n; i++) {
+        memcpy(bytes + PREFIX, &(uint64_t){ mix(test_seed(), i) }, 8);
+        put(&w, key);
+    }
+    f = checked(&w);
+    must(f.entries == n && f.depth <= 6);
+    must(n < 100000 || f.bytes < n * 32);
+    for (rc = ordered_first(w.ix, &at); rc == KIST_OK; rc = ordered_next(w.ix, &at)) {
+        kist_bytes it = key_at(&w, ordered_loc(w.ix, &at));
+
+        must(met++ == 0 || order_of(before, it) < 0);
+        before = it;
+    }
+    must(rc == KIST_END && met == n);
+    for (uint64_t i = 0; i < n; i += 17) {
+        memcpy(bytes + PREFIX, &(uint64_t){ mix(test_seed(), i) }, 8);
+        must(holds(&w, key));
+    }
+    world_end(&w);
+}
+
 /* ---- between two stores ----------------------------------------------- */
 
 static struct world *watched;
