@@ -61,8 +61,7 @@ struct place {
 /* Its key sorts behind all minutes. */
 static const char place_key[] = "\xff\xff\xff\xff\xff\xff\xff\xff place";
 
-struct operator
-{
+struct counting {
     kist_store *store;
     kist_bank *bank;
     FILE *events, *counts;
@@ -100,7 +99,7 @@ static kist_bytes key_make(struct key *k, uint64_t minute, const char *name, siz
 }
 
 /* One more. There is one writer, so nothing comes between the get and the put. */
-static void count_event(struct operator* op, uint64_t minute, const char *name, size_t len)
+static void count_event(struct counting *op, uint64_t minute, const char *name, size_t len)
 {
     struct key k;
     kist_bytes key = key_make(&k, minute, name, len);
@@ -115,7 +114,7 @@ static void count_event(struct operator* op, uint64_t minute, const char *name, 
 
 /* Write a minute's counts out, and forget them. A cursor shows the bank as it was when
  * the cursor was opened: deleting under its feet is fine. */
-static void finish_minute(struct operator* op, uint64_t minute)
+static void finish_minute(struct counting *op, uint64_t minute)
 {
     uint64_t prefix = htobe64(minute);
     kist_cursor_options opt = { .size = sizeof opt, .prefix = { &prefix, sizeof prefix } };
@@ -138,7 +137,7 @@ static void finish_minute(struct operator* op, uint64_t minute)
 
 /* The first minute that is there and begins before `end`; false: none. Minutes
  * without events leave no gap that would have to be walked through. */
-static bool first_minute(struct operator* op, uint64_t end, uint64_t *minute)
+static bool first_minute(struct counting *op, uint64_t end, uint64_t *minute)
 {
     uint64_t from = 0, to = htobe64(end);
     kist_cursor_options opt = {
@@ -162,7 +161,7 @@ static bool first_minute(struct operator* op, uint64_t end, uint64_t *minute)
 }
 
 /* No event from before `end` is waited for any more. */
-static void finish_before(struct operator* op, uint64_t end)
+static void finish_before(struct counting *op, uint64_t end)
 {
     uint64_t minute;
 
@@ -173,7 +172,7 @@ static void finish_before(struct operator* op, uint64_t end)
     op->at.finished = end;
 }
 
-static void take_event(struct operator* op, const char *line, size_t len)
+static void take_event(struct counting *op, const char *line, size_t len)
 {
     char *name;
     uint64_t time, minute;
@@ -206,7 +205,7 @@ static void take_event(struct operator* op, const char *line, size_t len)
  * Whenever this is killed, there is a whole checkpoint, the last one or this one,
  * and COUNTS is at least as long as it says.
  */
-static void checkpoint(struct operator* op)
+static void checkpoint(struct counting *op)
 {
     kist_bank *snapshot;
     int fd;
@@ -236,7 +235,7 @@ static void checkpoint(struct operator* op)
 }
 
 /* Be as at the last checkpoint; where there is none, at the beginning. */
-static void resume(struct operator* op)
+static void resume(struct counting *op)
 {
     int fd = openat(op->folder, "checkpoint", O_RDONLY | O_CLOEXEC);
     size_t len;
@@ -266,7 +265,7 @@ static void resume(struct operator* op)
 
 /* ---- the whole -------------------------------------------------------- */
 
-static void open_all(struct operator* op, char **argv)
+static void open_all(struct counting *op, char **argv)
 {
     kist_store_options store = { .size = sizeof store, .flags = KIST_STORE_CREATE };
     kist_bank_options bank = {
@@ -299,7 +298,7 @@ static void open_all(struct operator* op, char **argv)
 
 int main(int argc, char **argv)
 {
-    static struct operator op;
+    static struct counting op;
     uint64_t since = 0;
     char *line = NULL;
     size_t room = 0;
