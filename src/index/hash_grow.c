@@ -99,8 +99,7 @@ static int space_ready(struct hash_index *ix, const struct index_owner *o)
     uint64_t splits = shm_peek(&file_of(ix)->splits);
     int rc;
 
-    /* without its pages there was no memory for them */
-    if (ix->space && ix->space->pages.used && ix->space->splits == splits) /* (model: Q1) */
+    if (ix->space && ix->space->splits == splits) /* (model: Q1) */
         return 0;
     rc = index_refresh(&ix->file, UINT64_MAX);
     if (rc < 0)
