@@ -72,8 +72,9 @@ static int read_header(struct reading *r)
 
     if (rc != KIST_OK)
         return rc;
-    if (got == 0 || memcmp(h->magic, saved_magic, got < sizeof saved_magic ? got : sizeof saved_magic) != 0)
-        return refuse(r, KIST_EFORMAT, "this is none");
+    if (got == 0 ||
+        memcmp(h->magic, saved_magic, got < sizeof saved_magic ? got : sizeof saved_magic) != 0)
+        return refuse(r, KIST_EFORMAT, "it does not begin as kist_snapshot_save() begins one");
     if (got < sizeof *h)
         return refuse(r, KIST_ECORRUPT, "it is cut short");
     if (h->checksum != saved_header_sum(h))

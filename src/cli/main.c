@@ -115,7 +115,9 @@ const struct verb verbs[] = {
     { "repair", "STORE BANK", 2, 2, OPENING | OPT_BIT(OPT_JSON), verb_repair,
       "make a damaged bank usable again", "No whole record is given up.\n" },
     { "compact", "STORE [BANK]", 1, 2, OPENING | OPT_BIT(OPT_JSON), verb_compact,
-      "give back the space of dead records", "" },
+      "give back the space of dead records",
+      "Readers and writers go on. The records of an ordered bank are put in the order of\n"
+      "their keys. What an open snapshot needs stays, see 'kist stat', until the next time.\n" },
     { "clear", "STORE BANK", 2, 2, OPENING, verb_clear, "remove all entries of a bank", "" },
     { "drop", "STORE BANK", 2, 2, OPENING, verb_drop, "remove a bank",
       "Banks nested below its name stay.\n" },
@@ -159,6 +161,8 @@ static int fail_verb(const char *typed)
 {
     const char *meant = verb_nearest(typed);
 
+    if (snapshot_knows(typed))
+        return fail_usage("no verb is called %s; did you mean snapshot %s?", quoted(typed), typed);
     if (meant != NULL)
         return fail_usage("no verb is called %s; did you mean %s?", quoted(typed), meant);
     if (typed[0] == '-')

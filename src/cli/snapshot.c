@@ -533,14 +533,24 @@ static int fail_part(const char *typed)
                                       quoted(typed));
 }
 
+static const struct part *find_part(const char *name)
+{
+    for (size_t i = 0; i < PARTS; i++)
+        if (strcmp(parts[i].name, name) == 0)
+            return &parts[i];
+    return NULL;
+}
+
+bool snapshot_knows(const char *what)
+{
+    return find_part(what) != NULL;
+}
+
 int verb_snapshot(const struct args *args)
 {
-    const struct part *part = NULL;
+    const struct part *part = find_part(args->operand[0]);
     struct args rest = *args;
 
-    for (size_t i = 0; i < PARTS; i++)
-        if (strcmp(parts[i].name, args->operand[0]) == 0)
-            part = &parts[i];
     if (part == NULL)
         return fail_part(args->operand[0]);
     rest.count--;

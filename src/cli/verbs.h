@@ -29,6 +29,9 @@ int verb_load(const struct args *args);
 int verb_copy(const struct args *args);
 int verb_help(const struct args *args);
 
+/* snapshot.c: is it one of the things that the verb snapshot does? */
+bool snapshot_knows(const char *what);
+
 /* pages.c, inspect.c */
 int verb_pages(const struct args *args);
 int verb_inspect(const struct args *args);

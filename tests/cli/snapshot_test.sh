@@ -276,6 +276,9 @@ run ls new b
 silent
 
 t wrong usage is said to be so
+run restore s b f
+status 2
+err "no verb is called 'restore'; did you mean snapshot restore?"
 run snapshot
 status 2
 err 'WHAT [STORE BANK] FILE'
