@@ -12,6 +12,8 @@
  *               Use a view for longer, or kist_get_copy().
  *   Views       keep the file of their value mapped, and so its disk space
  *               in use, until they are released.
+ *   Snapshots   and cursors keep heap files on the disk, whoever cleans the
+ *               bank, until they are closed or their process ends.
  *   Fork        a handle made before fork() is of no use in the child: every
  *               call returns KIST_EFORK. Open the store again there; closing
  *               the inherited handles frees their memory and touches no file.
