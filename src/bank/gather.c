@@ -125,8 +125,8 @@ static inline bool look_plainly(const struct gathering *ga, uint64_t loc, struct
 }
 
 /* What a location leads to, as of the sequence. KIST_OK, also for a damaged one;
- * KIST_MISS: no entry, some record of its key all the same; 1: history went; MISSING: its segment is not there, as when it
- * was emptied since the location was read. */
+ * KIST_MISS: no entry, but some record of its key; 1: history went; MISSING: its
+ * segment is not there, as when it was emptied since the location was read. */
 static int look_at(struct gathering *ga, uint64_t loc, struct met *out)
 {
     struct core *c = ga->core;

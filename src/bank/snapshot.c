@@ -10,8 +10,8 @@ enum { SPINS = 100 };
 
 /* ---- the pin ---------------------------------------------------------- */
 
-/* Lock byte `at` (model: T2), and only then let go of what was locked before (model: T5). -ENOENT: there
- * is no lock file. Under the pins' lock. */
+/* Lock byte `at` (model: T2), and only then let go of what was locked before
+ * (model: T5). -ENOENT: there is no lock file. Under the pins' lock. */
 static int pin_at(struct bank *b, uint64_t at)
 {
     struct pins *p = &b->pins;
