@@ -9,11 +9,14 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { READERS = 2, KILL_AFTER_US = 8000 };
+
+enum whole { CLEAR, REPLACE, RESTORE, REVERT, WHOLES };
 
 struct scene {
     struct witness *w;
@@ -22,6 +25,7 @@ struct scene {
     _Atomic uint64_t opened; /* writers that came as far as writing */
     _Atomic uint64_t in_flight;
     _Atomic uint64_t mended; /* poison that a kill inside a sync left */
+    _Atomic uint64_t wholes[WHOLES]; /* that were not cut off */
     uint64_t round;
 };
 
@@ -59,6 +63,7 @@ struct writer {
     kist_store *store;
     kist_bank *bank;
     _Atomic uint64_t *mended;
+    _Atomic uint64_t *wholes;
 };
 
 /* Whether the call that gave `rc` did its work. */
@@ -107,19 +112,52 @@ static int feed_next(kist_bytes *key, kist_bytes *value, void *arg)
     return 0;
 }
 
+/* What is fed comes from a bank in memory: as a saved snapshot, or one that is open. */
+static int copy_from_memory(const struct writer *wr, struct feed *feed, bool saved)
+{
+    kist_store_options memory = { .size = sizeof memory, .flags = KIST_STORE_MEMORY };
+    int rc, fd = memfd_create("saved", MFD_CLOEXEC);
+    kist_bank *bank, *snapshot;
+    kist_store *store;
+
+    must(fd >= 0);
+    must_ok(kist_store_open(&store, NULL, &memory));
+    bank = open_k3(store, KIST_BANK_CREATE);
+    must_ok(kist_replace(bank, feed_next, feed));
+    must_ok(kist_snapshot_open(&snapshot, bank));
+    if (saved) {
+        must_ok(kist_snapshot_save(snapshot, kist_write_fd, &fd));
+        must(lseek(fd, 0, SEEK_SET) == 0);
+        rc = kist_snapshot_restore(wr->bank, kist_read_fd, &fd);
+    } else {
+        rc = kist_snapshot_revert(wr->bank, snapshot);
+    }
+    must_ok(kist_bank_close(snapshot));
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+    must(close(fd) == 0);
+    return rc;
+}
+
 /* One operation that changes every key. */
-static void write_all(const struct writer *wr, bool clear)
+static void write_all(const struct writer *wr, enum whole how)
 {
     struct feed feed = { wr->w, 0 };
     int rc;
 
     for (uint64_t key = 0; key < WITNESS_KEYS; key++)
-        witness_begin(wr->w, key, witness_next(wr->w, key, clear));
-    rc = clear ? kist_clear(wr->bank) : kist_replace(wr->bank, feed_next, &feed);
+        witness_begin(wr->w, key, witness_next(wr->w, key, how == CLEAR));
+    if (how == CLEAR)
+        rc = kist_clear(wr->bank);
+    else if (how == REPLACE)
+        rc = kist_replace(wr->bank, feed_next, &feed);
+    else
+        rc = copy_from_memory(wr, &feed, how == RESTORE);
     if (!worked(wr, rc))
         return;
     for (uint64_t key = 0; key < WITNESS_KEYS; key++)
         witness_ack(wr->w, key, wr->w->key[key].begun);
+    ++wr->wholes[how];
 }
 
 /* One operation that changes some keys, by puts and deletes. */
@@ -152,11 +190,11 @@ static void write_some(const struct writer *wr, struct rng *rng)
 
     if (pick >= 1950)
         write_batch(wr, rng);
-    else if (pick < 4)
-        write_all(wr, pick == 0);
     else if (pick < 8)
+        write_all(wr, (enum whole)(pick % WHOLES));
+    else if (pick < 12)
         (void)worked(wr, kist_compact(wr->bank, NULL, NULL));
-    else if (pick < 16)
+    else if (pick < 20)
         (void)worked(wr, kist_sync(wr->bank));
     else
         write_one(wr, rng);
@@ -178,7 +216,7 @@ static void write_until_killed(void *arg)
 {
     struct scene *scene = arg;
     struct rng rng = { mix(test_seed(), scene->round) };
-    struct writer wr = { .w = scene->w, .mended = &scene->mended };
+    struct writer wr = { .w = scene->w, .mended = &scene->mended, .wholes = scene->wholes };
 
     kill_self_in(rng_below(&rng, KILL_AFTER_US));
     wr.store = open_store(scene->dir);
@@ -186,6 +224,8 @@ static void write_until_killed(void *arg)
     take_over(&wr);
     scene->in_flight += witness_settle(scene->w, wr.bank) > 0;
     scene->opened++;
+    if (scene->round % 8 == 0) /* there may be no time for the one that is picked now and then */
+        write_all(&wr, (enum whole)(scene->round / 8 % WHOLES));
     for (;;)
         write_some(&wr, &rng);
 }
@@ -237,7 +277,7 @@ static void must_live(pid_t pid)
 
 static void check_at_the_end(struct scene *scene)
 {
-    struct writer wr = { .w = scene->w, .mended = &scene->mended };
+    struct writer wr = { .w = scene->w, .mended = &scene->mended, .wholes = scene->wholes };
 
     wr.store = open_store(scene->dir);
     wr.bank = open_k3(wr.store, 0);
@@ -274,10 +314,13 @@ TEST(what_was_acknowledged_survives_any_sigkill)
         must_end_well(readers[i]);
     check_at_the_end(scene);
     printf("writers that came to write %llu, killed inside an operation %llu, inside a sync %llu, "
-           "reads %llu, writes %llu\n",
+           "reads %llu, writes %llu; not cut off: clears %llu, replacements %llu, restores %llu, "
+           "reverts %llu\n",
            (unsigned long long)scene->opened, (unsigned long long)scene->in_flight,
            (unsigned long long)scene->mended, (unsigned long long)scene->w->reads,
-           (unsigned long long)scene->w->writes);
+           (unsigned long long)scene->w->writes, (unsigned long long)scene->wholes[CLEAR],
+           (unsigned long long)scene->wholes[REPLACE], (unsigned long long)scene->wholes[RESTORE],
+           (unsigned long long)scene->wholes[REVERT]);
     row_print(&row);
     free(dir);
 }
