@@ -145,6 +145,7 @@ struct arranging {
     uint8_t *key; /* that was met last */
     size_t key_len, key_room;
     bool begun;
+    uint64_t skip; /* entries behind it that can't be read */
 };
 
 static int remember(struct arranging *a, const struct record *r)
@@ -160,10 +161,21 @@ static int remember(struct arranging *a, const struct record *r)
     memcpy(a->key, record_key(r), r->key_len);
     a->key_len = r->key_len;
     a->begun = true;
+    a->skip = 0;
     return KIST_OK;
 }
 
-/* To the first entry behind the last key. KIST_OK, KIST_END, or an error. */
+/* ⚑ In a forged tree steps may go in circles (I5). */
+static bool goes_on(const struct arranging *a, const struct record *r)
+{
+    size_t len = r->key_len < a->key_len ? r->key_len : a->key_len;
+    int c = a->begun && len > 0 ? memcmp(record_key(r), a->key, len) : 0;
+
+    return !a->begun || c > 0 || (c == 0 && r->key_len > a->key_len);
+}
+
+/* To the first entry behind the last key, and behind those that can't be read. KIST_OK,
+ * KIST_END, or an error. */
 static int find_next(struct arranging *a, struct core *c, struct ordered_spot *at)
 {
     struct index_owner o = core_owner(c);
@@ -174,6 +186,8 @@ static int find_next(struct arranging *a, struct core *c, struct ordered_spot *a
     rc = a->begun ? ordered_find(index_ordered(core_index(c)), &o,
                                  (kist_bytes){ a->key, a->key_len }, ORDERED_GT, at)
                   : ordered_first(index_ordered(core_index(c)), at);
+    for (uint64_t i = 0; i < a->skip && rc == KIST_OK; i++)
+        rc = ordered_next(index_ordered(core_index(c)), at);
     return rc == KIST_OK || rc < 0 ? rc
            : rc == KIST_MISS || rc == KIST_END ? KIST_END
                                                : bank_index_damaged(c->bank);
@@ -188,8 +202,12 @@ static int arrange_one(struct arranging *a, struct writer *w, struct state *s,
         core_record(w->core, ordered_loc(index_ordered(core_index(w->core)), at), NULL, &place);
     int rc;
 
-    if (!r) /* damaged: it stays where it is */
-        return KIST_OK;
+    if (!r) /* damaged: it stays where it is. An entry takes eight bytes and more (I5) */
+        return ++a->skip < index_len(core_index(w->core)) / 8
+                   ? KIST_OK
+                   : bank_index_damaged(w->core->bank);
+    if (!goes_on(a, r))
+        return bank_index_damaged(w->core->bank);
     rc = remember(a, r);
     if (rc != KIST_OK || place_n(place) > a->last || record_kind(r) != RECORD_PUT)
         return rc;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bank/core.h"
@@ -171,6 +172,67 @@ TEST(a_compaction_on_a_full_disk_ends_though_a_damaged_segment_stays)
     (void)alarm(0);
     os_seam.allocate = os_real_allocate;
     must(rc == KIST_EFULL);
+    must_ok(kist_bank_close(f.bank));
+    must_ok(kist_store_close(f.store));
+    tmp_remove(f.dir);
+    free(f.dir);
+}
+
+/* ---- much damage in a row ----------------------------------------------- */
+
+/* The largest heap file that nothing is appended to any more. */
+static void take_away_the_largest(const struct fixture *f)
+{
+    char name[64];
+    char *path, *largest = NULL;
+    struct stat st;
+    off_t size = 0;
+
+    for (uint64_t n = 1; n < shm_peek(&live_of(f->bank)->newest); n++) {
+        (void)snprintf(name, sizeof name, "bank/kist.heap.%llu", (unsigned long long)n);
+        path = path_join(f->dir, name);
+        if (stat(path, &st) == 0 && st.st_size > size) {
+            size = st.st_size;
+            free(largest);
+            largest = path;
+        } else {
+            free(path);
+        }
+    }
+    must(largest && unlink(largest) == 0);
+    free(largest);
+}
+
+/* More entries than are looked at while the lock is held. */
+TEST(a_compaction_of_an_ordered_bank_ends_though_many_keys_in_a_row_are_lost)
+{
+    enum { KEYS = 24000, LOST = 4096 };
+    kist_bank_options opt = { .size = sizeof opt, .index = KIST_INDEX_ORDERED };
+    struct fixture f = fixture_open_with(&opt);
+    char key[16], value[4];
+    unsigned lost = 0;
+    size_t len;
+    int rc;
+
+    for (unsigned i = 0; i < KEYS; i++) {
+        (void)snprintf(key, sizeof key, "%08u", i);
+        put_text(f.bank, key, "val");
+    }
+    take_away_the_largest(&f);
+    must_ok(kist_bank_close(f.bank)); /* and none of the heap is mapped any more */
+    must_ok(kist_store_close(f.store));
+    f.store = open_store(f.dir);
+    f.bank = open_bank(f.store, "bank");
+    (void)alarm(60);
+    must_ok(kist_compact(f.bank, NULL, NULL));
+    (void)alarm(0);
+    for (unsigned i = 0; i < KEYS; i++) {
+        (void)snprintf(key, sizeof key, "%08u", i);
+        rc = kist_get_copy(f.bank, text(key), value, sizeof value, &len);
+        must(rc == KIST_OK || rc == KIST_ECORRUPT);
+        lost += rc == KIST_ECORRUPT;
+    }
+    must(lost > LOST && lost < KEYS);
     must_ok(kist_bank_close(f.bank));
     must_ok(kist_store_close(f.store));
     tmp_remove(f.dir);
