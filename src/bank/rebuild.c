@@ -490,6 +490,16 @@ static int is_still_there(struct bank *b)
                                               "bank '%s' was dropped", b->name);
 }
 
+/* Behind all that was given. ⚑ What only this process sees is a moment before that of the
+ * rebuild that is due: its index is told of no move, so a pin of it has to keep what is
+ * moved first thing after that. */
+static uint64_t next_sequence(const struct heap_survey *v, const struct rebuild *how)
+{
+    uint64_t next = ((v->sequence >> SEQUENCE_GAP_LG) + 1) << SEQUENCE_GAP_LG;
+
+    return v->sequence == 0 ? 0 : how->is_private ? next - 1 : next;
+}
+
 int rebuild(struct bank *b, const struct rebuild *how)
 {
     struct made m = { .live_fd = -1, .segment_fd = -1 };
@@ -501,8 +511,7 @@ int rebuild(struct bank *b, const struct rebuild *how)
         return rc;
     rc = survey_heap(&v, b, how);
     if (rc == KIST_OK) {
-        s.visible = v.sequence == 0 ? 0
-                                    : ((v.sequence >> SEQUENCE_GAP_LG) + 1) << SEQUENCE_GAP_LG;
+        s.visible = next_sequence(&v, how);
         rc = how->is_private ? rebuild_private(&v, how->core, &s)
                              : rebuild_files(&v, how, &m, &s);
     }

@@ -765,3 +765,58 @@ TEST(a_lost_heap_file_is_an_error_in_a_snapshot_and_no_miss)
         free(f.dir);
     }
 }
+
+/* ---- moments of a bank that waits for its rebuild ----------------------- */
+
+enum { STALE_KEYS = 300 };
+
+static void put_version(kist_bank *bank, unsigned from, unsigned step, const char *value)
+{
+    char key[16];
+
+    for (unsigned i = from; i < STALE_KEYS; i += step) {
+        (void)snprintf(key, sizeof key, "key %04u", i);
+        put_text(bank, key, value);
+    }
+}
+
+/* A copy of a bank that is open: whoever opens that has to rebuild it; who may only read
+ * makes an index of his own. */
+TEST(a_snapshot_from_before_a_rebuild_outlives_a_compaction_behind_it)
+{
+    test_needs_files();
+    for (int k = 0; k < 2; k++) {
+        static const kist_bank_options may_read = { .size = sizeof may_read,
+                                                    .flags = KIST_BANK_READONLY };
+        struct fixture f = open_kind(kinds[k], 4096);
+        char *dir = tmp_dir(TMP_FAST);
+        kist_store *reads, *writes;
+        kist_bank *reader, *snap, *writer;
+        char key[16];
+
+        put_version(f.bank, 0, 1, "dead");
+        put_version(f.bank, 0, 2, "even");
+        put_version(f.bank, 1, 2, "odd");
+        put_version(f.bank, 0, 4, "fourth");
+        tree_copy(f.dir, dir);
+        reads = open_store(dir);
+        must_ok(kist_bank_open(&reader, reads, "bank", &may_read));
+        must_ok(kist_snapshot_open(&snap, reader));
+        writes = open_store(dir);
+        writer = open_bank(writes, "bank");
+        must_ok(kist_compact(writer, NULL, NULL));
+        for (unsigned i = 0; i < STALE_KEYS; i++) {
+            (void)snprintf(key, sizeof key, "key %04u", i);
+            must_hold(snap, key, i % 4 == 0 ? "fourth" : i % 2 == 0 ? "even" : "odd");
+        }
+        must_ok(kist_bank_close(snap));
+        must_be_tidy(dir, writer);
+        must_ok(kist_bank_close(writer));
+        must_ok(kist_store_close(writes));
+        must_ok(kist_bank_close(reader));
+        must_ok(kist_store_close(reads));
+        tmp_remove(dir);
+        free(dir);
+        fixture_close(&f);
+    }
+}
