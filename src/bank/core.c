@@ -447,7 +447,7 @@ static bool has_live_now(const struct bank *b)
     return has;
 }
 
-static bool is_up_to_date(const struct core *c)
+bool core_is_up_to_date(const struct core *c)
 {
     return shm_peek(c->retired) == c->retired_before &&
            !(has_no_watch(c) && has_live_now(c->bank));
@@ -462,7 +462,7 @@ static int reopen(kist_bank *h, struct core **out)
     bool writable = atomic_load_explicit(&b->writers, memory_order_relaxed) > 0;
     int rc;
 
-    if (c && (c->writable || !writable) && is_up_to_date(c)) {
+    if (c && (c->writable || !writable) && core_is_up_to_date(c)) {
         *out = c;
         return KIST_OK;
     }

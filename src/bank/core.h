@@ -196,6 +196,9 @@ bool bank_was_used(struct bank *b);
  * sees it. Under `opening`. */
 void core_install(struct bank *b, struct core *c);
 
+/* The bank was not rebuilt since this core was opened, nor dropped. */
+bool core_is_up_to_date(const struct core *c);
+
 /* Free the maps, touching no file. */
 void core_free(struct core *c);
 

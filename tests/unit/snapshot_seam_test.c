@@ -107,6 +107,7 @@ static void overtake_when_told(void *arg)
     kist_store *store = open_store(p->f.dir);
     kist_bank *bank = open_bank(store, "bank");
 
+    the_pair = p;
     tell(p->to_parent[1]);
     hear(p->to_child[0]);
     p->overtake(bank);
@@ -308,4 +309,29 @@ TEST(a_group_counts_when_no_node_was_used_again_meanwhile)
     must(fired > 0);
     must(n == KEYS ? odd == 0 : n == KEYS + MORE && odd == MORE);
     pair_end(&p);
+}
+
+/* ---- rebuilt meanwhile -------------------------------------------------- */
+
+static void repair_and_write_anew(kist_bank *bank)
+{
+    kist_store *store = open_store(the_pair->f.dir);
+
+    must_ok(kist_repair(store, "bank", NULL, NULL, NULL));
+    must_ok(kist_store_close(store));
+    write_anew(bank);
+}
+
+TEST(a_short_cursor_during_a_rebuild_is_of_a_later_moment)
+{
+    for (int k = 0; k < 2; k++) {
+        struct pair p = { .overtake = repair_and_write_anew };
+        uint64_t odd;
+
+        pair_begin(&p, kinds[k], overtake_when_told);
+        must(count_of_cursor(&p, 0, &odd) == KEYS);
+        must(fired > 0);
+        must(odd == KEYS);
+        pair_end(&p);
+    }
 }
