@@ -271,7 +271,7 @@ int clean_move(struct writer *w, struct cleaning *cl, struct state *s,
     kist_bytes key = { record_key(r), r->key_len };
     struct key_record what = key_record_of(r, place), now = what;
     uint64_t hash, to;
-    struct found f;
+    struct found f = { 0 };
     int rc;
 
     if (r->kind & RECORD_IN_BATCH) {
@@ -285,6 +285,9 @@ int clean_move(struct writer *w, struct cleaning *cl, struct state *s,
         return KIST_OK;
     hash = record_hash_key(&w->core->bank->set.record, key.data, key.len);
     rc = core_find(w->core, key, hash, KIST_VERIFY_NEVER, &f);
+    /* ⚑ A search that got nowhere says nothing of a tombstone (I10). */
+    if (rc < 0 && !(rc == KIST_ECORRUPT && f.slot))
+        return rc;
     if (rc != KIST_OK || f.place != place)
         return is_dead(w->core, place, r, rc == KIST_OK ? f.record : NULL);
     if (what.tombstone && cl->is_oldest) {

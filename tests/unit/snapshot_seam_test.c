@@ -4,6 +4,7 @@
  */
 #include "support.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -334,4 +335,66 @@ TEST(a_short_cursor_during_a_rebuild_is_of_a_later_moment)
         must(odd == KEYS);
         pair_end(&p);
     }
+}
+
+/* ---- searches that fail ------------------------------------------------- */
+
+static char no_more[64]; /* a heap file that can't be opened */
+
+static int open_others(int dir, const char *path, int flags, uint32_t mode)
+{
+    return strstr(path, no_more) ? -EMFILE : os_real_open_under(dir, path, flags, mode);
+}
+
+static uint64_t newest_of(kist_bank *bank)
+{
+    struct core *c;
+    uint64_t n;
+
+    must_ok(kist_read_begin());
+    must_ok(core_enter(bank, &c));
+    n = shm_read(&c->live->newest);
+    kist_read_end();
+    return n;
+}
+
+/* To tell one of these keys from another the tree needs their records. */
+TEST(a_tombstone_stays_when_nobody_can_tell_whether_it_counts)
+{
+    static const char filler[3000];
+    kist_bank_options opt = { .size = sizeof opt, .index = KIST_INDEX_ORDERED,
+                              .segment_bytes = 4096 };
+    struct fixture f = fixture_open_with(&opt);
+    kist_store *store = open_store(f.dir);
+    kist_bank *bank = open_bank(store, "bank"), *snap;
+    char key[] = "prefix: 0";
+
+    put_text(f.bank, key, "to be deleted");
+    must_ok(kist_snapshot_open(&snap, bank));
+    must_ok(kist_delete(f.bank, text(key)));
+    must_ok(kist_compact(f.bank, NULL, NULL)); /* what was put waits; the tombstone is moved */
+    must_ok(kist_put(f.bank, text("filler"), (kist_bytes){ filler, sizeof filler }));
+    must_ok(kist_put(f.bank, text("more"), (kist_bytes){ filler, sizeof filler }));
+    (void)snprintf(no_more, sizeof no_more, "kist.heap.%llu",
+                   (unsigned long long)newest_of(f.bank));
+    for (char c = '1'; c < '8'; c++) {
+        key[8] = c;
+        put_text(f.bank, key, "to be compared");
+    }
+    must_ok(kist_put(f.bank, text("last"), (kist_bytes){ filler, sizeof filler }));
+    must_ok(kist_bank_close(f.bank));
+    must_ok(kist_store_close(f.store));
+    f.store = open_store(f.dir);
+    f.bank = open_bank(f.store, "bank"); /* it has none of the heap mapped */
+    os_seam.open_under = open_others;
+    must(kist_compact(f.bank, NULL, NULL) < 0);
+    os_seam.open_under = os_real_open_under;
+    must_ok(kist_bank_close(snap));
+    compact(f.bank);
+    must_hold(f.bank, "prefix: 0", NULL);
+    must_hold(f.bank, "prefix: 7", "to be compared");
+    must_verify(f.bank);
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+    fixture_close(&f);
 }
