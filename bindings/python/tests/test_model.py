@@ -18,17 +18,18 @@ def as_bytes(key):
 
 
 class BankIsADict(RuleBasedStateMachine):
+    index = "hash"
     views = Bundle("views")
 
     def __init__(self):
         super().__init__()
         self.folder = tempfile.mkdtemp(prefix="kist-python.", dir=os.environ.get("TMPDIR", "/var/tmp"))
-        self.model = {}
+        self.model, self.moments = {}, []
         self.open()
 
     def open(self):
         self.store = kist.open(self.folder + "/store")
-        self.bank = self.store.bank("bank", segment_bytes=1 << 16)
+        self.bank = self.store.bank("bank", segment_bytes=1 << 16, index=self.index)
 
     def teardown(self):
         self.store.close()
@@ -116,11 +117,12 @@ class BankIsADict(RuleBasedStateMachine):
     @rule()
     def compact(self):
         self.bank.compact()
-        assert self.bank.stats().wasted_bytes == 0
+        assert self.moments or self.bank.stats().wasted_bytes == 0
 
     @rule()
     def reopen(self):
         self.store.close()
+        self.moments.clear()
         self.open()
 
     @rule()
@@ -135,13 +137,75 @@ class BankIsADict(RuleBasedStateMachine):
         report = self.bank.verify()
         assert report.damaged == report.unreachable == 0 and report.entries == len(self.model)
 
+    @rule(changes=st.lists(st.tuples(KEYS, st.none() | VALUES), max_size=8), kept=st.booleans())
+    def batch(self, changes, kept):
+        after = dict(self.model)
+        batch = self.bank.batch()
+        for key, value in changes:
+            if value is None:
+                del batch[key]
+                after.pop(as_bytes(key), None)
+            else:
+                batch[key] = value
+                after[as_bytes(key)] = value
+            assert batch.get(key) == value
+        assert len(batch) == len({as_bytes(key) for key, _ in changes})
+        assert len(self.bank) == len(self.model)
+        if kept:
+            batch.commit()
+            self.model = after
+
+    @rule()
+    def take(self):
+        self.moments.append((self.bank.snapshot(), dict(self.model)))
+
+    @rule(number=st.integers(0, 9), key=KEYS)
+    def look_back(self, number, key):
+        if number < len(self.moments):
+            snapshot, model = self.moments[number]
+            assert snapshot == model and len(snapshot) == len(model)
+            assert snapshot.get(key) == model.get(as_bytes(key))
+            assert snapshot.moment().entries == len(model)
+
+    @rule(number=st.integers(0, 9))
+    def go_back(self, number):
+        if number < len(self.moments):
+            snapshot, model = self.moments[number]
+            self.bank.revert(snapshot)
+            self.model = dict(model)
+
     @invariant()
     def same_length(self):
         assert len(self.bank) == len(self.model)
 
 
-TestBankIsADict = BankIsADict.TestCase
-TestBankIsADict.settings = settings(
-    max_examples=max(1, round(60 * float(os.environ.get("KIST_TEST_SCALE", "1")))),
+class OrderedBankIsASortedDict(BankIsADict):
+    index = "ordered"
+
+    @rule(prefix=st.none() | KEYS, start=st.none() | KEYS, end=st.none() | KEYS,
+          reverse=st.booleans(), limit=st.integers(0, 3))
+    def scan(self, prefix, start, end, reverse, limit):
+        low, high = (None if key is None else as_bytes(key) for key in (start, end))
+        if low is not None and high is not None and high < low:
+            return
+        expected = sorted(((key, value) for key, value in self.model.items()
+                           if key.startswith(as_bytes(prefix or b""))
+                           and (low is None or key >= low) and (high is None or key < high)),
+                          reverse=reverse)
+        expected = expected[:limit] if limit else expected
+        assert list(self.bank.scan(prefix=prefix, start=start, end=end, reverse=reverse,
+                                   limit=limit)) == expected
+
+    @rule()
+    def walk_in_order(self):
+        assert list(self.bank) == sorted(self.model)
+
+
+SETTINGS = settings(
+    max_examples=max(1, round(40 * float(os.environ.get("KIST_TEST_SCALE", "1")))),
     stateful_step_count=40, deadline=None, database=None, print_blob=True,
     suppress_health_check=list(HealthCheck))
+TestBankIsADict = BankIsADict.TestCase
+TestBankIsADict.settings = SETTINGS
+TestOrderedBank = OrderedBankIsASortedDict.TestCase
+TestOrderedBank.settings = SETTINGS

@@ -32,11 +32,11 @@ def test_stub_of_the_extension():
     said = stub("_core.pyi")
     classes = {name for name in vars(_core) if inspect.isclass(getattr(_core, name))}
     assert set(said) - {""} == classes
-    for name in ("Store", "Bank"):
+    for name in ("Store", "Bank", "Batch"):
         real = {n for n, v in vars(getattr(_core, name)).items()
                 if not n.startswith("__") or n in said[name][1]}
         assert said[name][1] == real, name
-    for name in ("Meta", "LogEvent", "Stats", "Report", "Copied"):
+    for name in ("Meta", "LogEvent", "Stats", "Report", "Copied", "Moment"):
         kind = getattr(_core, name)
         fields = [n for n, v in vars(kind).items() if type(v).__name__ == "member_descriptor"]
         assert said[name][1] == set(fields), name
@@ -60,7 +60,8 @@ def test_stub_of_aio():
         assert {n for n in said[name][1] if not n.startswith("_")} - {"blocking"} == real, name
 
 
-@pytest.mark.parametrize("kind", [kist.Bank, kist.Store, kist.aio.Bank, kist.aio.Store])
+@pytest.mark.parametrize("kind", [kist.Bank, kist.Store, kist.Snapshot, kist.Batch,
+                                  kist.aio.Bank, kist.aio.Store])
 def test_all_that_is_public_is_documented(kind):
     assert kind.__doc__
     for name in dir(kind):

@@ -88,7 +88,7 @@ int bank_wait(Bank *self, bank_call *call, void *arg)
             h->holders--;
             return rc;
         }
-        forked = rc == KIST_EFORK && h->born != fork_count;
+        forked = rc == KIST_EFORK && h->born != fork_count && !self->snapshot;
         /* the last on it, when another thread closed it meanwhile */
         if (handle_release(self->st, h) < 0 || (forked && bank_reborn(self) < 0))
             return NO_CALL;
@@ -216,6 +216,21 @@ failed:
     return NULL;
 }
 
+int bank_adopt(Bank *to, Bank *from, kist_bank *bank)
+{
+    to->st = from->st;
+    to->careful = CLOSED;
+    to->store = (Store *)Py_NewRef((PyObject *)from->store);
+    to->name = Py_NewRef(from->name);
+    to->opt = from->opt;
+    to->snapshot = true;
+    handle_set(to, handle_new(NULL, bank));
+    if (!to->handle)
+        return -1;
+    count_banks(to->store, 1);
+    return 0;
+}
+
 static struct handle *bank_shut(Bank *self)
 {
     struct handle *h = self->handle;
@@ -339,7 +354,7 @@ void bank_methods_join(void)
 {
     static PyMethodDef all[64];
     PyMethodDef *lists[] = { own_methods, bank_read_methods, bank_write_methods,
-                             bank_care_methods };
+                             bank_care_methods, bank_snapshot_methods };
     size_t n = 0;
 
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)

@@ -31,6 +31,21 @@ static PyObject *bank_stats(Bank *self, PyObject *Py_UNUSED(none))
     return rc == NO_CALL ? NULL : raise_code(self->st, rc);
 }
 
+static int call_size(kist_bank *bank, void *arg)
+{
+    return kist_size_bytes(bank, arg);
+}
+
+static PyObject *bank_size_bytes(Bank *self, PyObject *Py_UNUSED(none))
+{
+    uint64_t bytes;
+    int rc = bank_wait(self, call_size, &bytes);
+
+    if (rc == KIST_OK)
+        return PyLong_FromUnsignedLongLong(bytes);
+    return rc == NO_CALL ? NULL : raise_code(self->st, rc);
+}
+
 static int call_fragmentation(kist_bank *bank, void *arg)
 {
     return kist_fragmentation(bank, arg);
@@ -113,6 +128,9 @@ PyMethodDef bank_care_methods[] = {
     { "stats", (PyCFunction)bank_stats, METH_NOARGS,
       "stats($self, /)\n--\n\n"
       "Counts and sizes, as a Stats." },
+    { "size_bytes", (PyCFunction)bank_size_bytes, METH_NOARGS,
+      "size_bytes($self, /)\n--\n\n"
+      "Bytes of all keys and values." },
     { "fragmentation", (PyCFunction)bank_fragmentation, METH_NOARGS,
       "fragmentation($self, /)\n--\n\n"
       "The share of dead bytes among the heap's records, 0.0 to 1.0." },

@@ -48,8 +48,8 @@ enum {
 
 /* What the module holds. Objects keep it by their type. */
 struct state {
-    PyTypeObject *store, *bank, *view, *walk;
-    PyTypeObject *meta, *stats, *report, *copied, *event;
+    PyTypeObject *store, *bank, *view, *walk, *batch;
+    PyTypeObject *meta, *stats, *report, *copied, *event, *moment;
     PyObject *raise; /* kist._errors.make(rc, name, what, bank, file, offset) */
 };
 
@@ -101,6 +101,7 @@ typedef struct {
     struct handle *handle;
     Store *store;
     PyObject *name; /* bytes */
+    bool snapshot;  /* of a moment: nothing that can be opened again after a fork */
     kist_bank_options opt;
 } Bank;
 
@@ -116,8 +117,9 @@ static inline struct state *state_of(PyTypeObject *type, newfunc new)
     return mine ? PyType_GetModuleState(mine) : NULL;
 }
 
-extern PyType_Spec store_spec, bank_spec, view_spec, walk_spec;
-extern PyMethodDef bank_read_methods[], bank_write_methods[], bank_care_methods[];
+extern PyType_Spec store_spec, bank_spec, view_spec, walk_spec, batch_spec;
+extern PyMethodDef bank_read_methods[], bank_write_methods[], bank_care_methods[],
+    bank_snapshot_methods[];
 
 /* ---- errors (error.c) ------------------------------------------------- */
 
@@ -185,6 +187,12 @@ bool view_is(struct state *st, PyObject *object);
 
 enum walk_kind { WALK_KEYS, WALK_VALUES, WALK_ITEMS, WALK_ENTRIES };
 PyObject *walk_open(Bank *bank, enum walk_kind kind);
+/* The same over a range, as the bank is now. */
+PyObject *walk_scan(Bank *bank, enum walk_kind kind, const kist_cursor_options *range);
+
+/* A handle that was opened by way of another bank: it becomes `to`'s, which was
+ * allocated and is empty. -1: exception. */
+int bank_adopt(Bank *to, Bank *from, kist_bank *bank);
 
 /* ---- records of numbers (records.c) ----------------------------------- */
 
@@ -193,6 +201,7 @@ PyObject *meta_make(struct state *st, const kist_meta *m);
 PyObject *stats_make(struct state *st, const kist_stats *s);
 PyObject *report_make(struct state *st, const kist_report *r);
 PyObject *copied_make(struct state *st, const kist_copied *c);
+PyObject *moment_make(struct state *st, const kist_snapshot_info *i);
 
 /* ---- logs and progress (log.c) ---------------------------------------- */
 

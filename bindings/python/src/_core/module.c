@@ -57,7 +57,8 @@ static int module_exec(PyObject *module)
     st->bank = st->store ? add_type(module, "Bank", &bank_spec, true) : NULL;
     st->view = st->bank ? add_type(module, "View", &view_spec, false) : NULL;
     st->walk = st->view ? add_type(module, "Walk", &walk_spec, false) : NULL;
-    if (!st->walk || records_add(module, st) < 0 || errors_add(module) < 0 || fork_watch() < 0)
+    st->batch = st->walk ? add_type(module, "Batch", &batch_spec, true) : NULL;
+    if (!st->batch || records_add(module, st) < 0 || errors_add(module) < 0 || fork_watch() < 0)
         return -1;
     return PyModule_AddStringConstant(module, "VERSION", kist_version());
 }
@@ -75,6 +76,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(st->report);
     Py_VISIT(st->copied);
     Py_VISIT(st->event);
+    Py_VISIT(st->moment);
+    Py_VISIT(st->batch);
     Py_VISIT(st->raise);
     return 0;
 }
@@ -92,6 +95,8 @@ static int module_clear(PyObject *module)
     Py_CLEAR(st->report);
     Py_CLEAR(st->copied);
     Py_CLEAR(st->event);
+    Py_CLEAR(st->moment);
+    Py_CLEAR(st->batch);
     Py_CLEAR(st->raise);
     return 0;
 }

@@ -57,6 +57,10 @@ static const struct number stats_numbers[] = {
     NARROW(kist_stats, last_recovery, "0: none, 1: repair after a death, 2: rebuild"),
     NARROW(kist_stats, poisoned, "1: a sync failed; the bank is read-only until repair"),
     SIGNED(kist_stats, last_recovery_ns, "when, ns since 1970; 0: never"),
+    WIDE(kist_stats, snapshots, "that this process has open, scans with a pin included"),
+    WIDE(kist_stats, oldest_pin, "lowest sequence that a snapshot of any process needs; 0: none"),
+    WIDE(kist_stats, pinned_bytes, "heap files that nothing but snapshots needs"),
+    { "index_kind", "1: hash, 2: ordered", offsetof(kist_stats, index), false, false },
 };
 static const struct number report_numbers[] = {
     WIDE(kist_report, records, "records that were read and are whole"),
@@ -70,6 +74,12 @@ static const struct number copied_numbers[] = {
     NARROW(kist_copied, banks, "banks in the copy"),
     WIDE(kist_copied, entries, "live keys in all of them"),
     WIDE(kist_copied, bytes, "of heap files that were read"),
+};
+static const struct number moment_numbers[] = {
+    WIDE(kist_snapshot_info, sequence, "of the newest write that it sees"),
+    SIGNED(kist_snapshot_info, taken_ns, "when, ns since 1970"),
+    WIDE(kist_snapshot_info, entries, "live keys"),
+    WIDE(kist_snapshot_info, payload_bytes, "of keys and values"),
 };
 #define COUNT(list) ((int)(sizeof(list) / sizeof *(list)))
 
@@ -152,6 +162,11 @@ PyObject *copied_make(struct state *st, const kist_copied *c)
     return numbers_make(st->copied, copied_numbers, COUNT(copied_numbers), c, NULL);
 }
 
+PyObject *moment_make(struct state *st, const kist_snapshot_info *i)
+{
+    return numbers_make(st->moment, moment_numbers, COUNT(moment_numbers), i, NULL);
+}
+
 static int add(PyObject *module, const char *name, PyTypeObject *type)
 {
     if (!type)
@@ -176,7 +191,9 @@ int records_add(PyObject *module, struct state *st)
                      "where the first damage is, or ''");
     st->copied = numbers_type("kist.Copied", "What was copied, from Store.copy().", copied_numbers,
                               COUNT(copied_numbers), NULL, NULL);
-    if (add(module, "Meta", st->meta) < 0 || add(module, "LogEvent", st->event) < 0 ||
+    st->moment = numbers_type("kist.Moment", "What a snapshot holds, from Snapshot.moment().",
+                              moment_numbers, COUNT(moment_numbers), NULL, NULL);
+    if (add(module, "Moment", st->moment) < 0 || add(module, "Meta", st->meta) < 0 || add(module, "LogEvent", st->event) < 0 ||
         add(module, "Stats", st->stats) < 0 || add(module, "Report", st->report) < 0 ||
         add(module, "Copied", st->copied) < 0)
         return -1;

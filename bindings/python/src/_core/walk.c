@@ -20,7 +20,8 @@ typedef struct {
     PyObject_HEAD
     Bank *bank;
     struct handle *handle; /* held: the iterator is closed before its bank */
-    kist_iter *iter;
+    kist_iter *iter;     /* one of the two */
+    kist_cursor *cursor;
     enum walk_kind kind;
     bool busy; /* a thread gathers */
     int ended; /* KIST_END or a failure; 0: go on */
@@ -30,14 +31,37 @@ typedef struct {
     struct entry *entries;
 } Walk;
 
+struct opening {
+    const kist_cursor_options *range; /* NULL: all, by an iterator */
+    kist_iter *iter;
+    kist_cursor *cursor;
+};
+
+static void walk_close(Walk *self)
+{
+    if (self->iter)
+        kist_iter_close(self->iter);
+    kist_cursor_close(self->cursor);
+    self->iter = NULL;
+    self->cursor = NULL;
+}
+
 static int call_open(kist_bank *bank, void *arg)
 {
-    return kist_iter_open(arg, bank);
+    struct opening *o = arg;
+
+    return o->range ? kist_cursor_open(&o->cursor, bank, o->range)
+                    : kist_iter_open(&o->iter, bank);
 }
 
 PyObject *walk_open(Bank *bank, enum walk_kind kind)
 {
-    kist_iter *iter = NULL;
+    return walk_scan(bank, kind, NULL);
+}
+
+PyObject *walk_scan(Bank *bank, enum walk_kind kind, const kist_cursor_options *range)
+{
+    struct opening o = { .range = range };
     Walk *self;
     int rc;
 
@@ -58,21 +82,21 @@ PyObject *walk_open(Bank *bank, enum walk_kind kind)
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
-    rc = bank_wait(bank, call_open, &iter);
+    rc = bank_wait(bank, call_open, &o);
     if (rc < 0) {
         if (rc != NO_CALL)
             raise_code(bank->st, rc);
         Py_DECREF(self);
         return NULL;
     }
-    self->iter = iter;
+    self->iter = o.iter;
+    self->cursor = o.cursor;
     self->handle = bank->handle;
     if (self->handle) {
         self->handle->holders++;
         return (PyObject *)self;
     }
-    kist_iter_close(self->iter); /* closed by another thread meanwhile */
-    self->iter = NULL;
+    walk_close(self); /* closed by another thread meanwhile */
     Py_DECREF(self);
     raise_says(bank->st, KIST_ECLOSED, "the bank was closed");
     return NULL;
@@ -105,7 +129,7 @@ static int gather(Walk *w)
     while (w->n < GATHER && w->len < GATHER_BYTES) {
         struct entry *to = &w->entries[w->n];
         kist_entry e;
-        int rc = kist_iter_next(w->iter, &e);
+        int rc = w->iter ? kist_iter_next(w->iter, &e) : kist_cursor_next(w->cursor, &e);
 
         if (rc != KIST_OK)
             return rc;
@@ -207,8 +231,7 @@ static void walk_dealloc(Walk *self)
     PyTypeObject *type = Py_TYPE(self);
 
     PyObject_GC_UnTrack(self);
-    if (self->iter)
-        kist_iter_close(self->iter);
+    walk_close(self);
     if (self->bank) {
         handle_drop(self->bank->st, self->handle);
         Py_DECREF(self->bank);

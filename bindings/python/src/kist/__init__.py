@@ -10,21 +10,24 @@ a restart.
         pages["front"]                      # b'<h1>hello</h1>'
 """
 from . import _core, _errors
-from ._bank import Bank
+from ._bank import Bank, Batch, Snapshot
 from ._cached import cached
 from ._codecs import CodecError
-from ._core import Copied, LogEvent, Meta, Report, Stats
+from ._core import Copied, LogEvent, Meta, Moment, Report, Stats
 from ._errors import *  # noqa: F403
 from ._store import Store, open
 
 __version__ = _core.VERSION
 __all__ = [
     "Bank",
+    "Batch",
     "CodecError",
     "Copied",
     "LogEvent",
     "Meta",
+    "Moment",
     "Report",
+    "Snapshot",
     "Stats",
     "Store",
     "cached",

@@ -4,7 +4,7 @@ import errno
 
 from . import _core
 
-__all__ = ["Error", "SystemCallError"]
+__all__ = ["Error", "SystemCallError", "ConflictError"]
 
 
 class Error(Exception):
@@ -27,6 +27,10 @@ class Error(Exception):
 class SystemCallError(Error, OSError):
     """The system said no. `errno` is its number; it is also an instance of
     FileNotFoundError, PermissionError, ... where Python has such a class."""
+
+
+class ConflictError(Error):
+    """A batch expected something of a key that is not so any more; nothing was changed."""
 
 
 # What else an exception is, beside an Error: (name, parents, errno for an OSError).
@@ -61,6 +65,8 @@ _CLASSES = {
     "KIST_EBOUNDS": ("BoundsError", (IndexError,), 0),
     "KIST_EDEVICE": ("DeviceError", (), 0),
     "KIST_EPENDING": ("PendingError", (), 0),
+    "KIST_EINUSE": ("InUseError", (), 0),
+    "KIST_ELOST": ("LostError", (), 0),
 }
 
 _by_code = {}
@@ -105,5 +111,5 @@ def make(code, name, what, bank, file, offset):
     return error
 
 
-Error.__module__ = SystemCallError.__module__ = "kist"
+Error.__module__ = SystemCallError.__module__ = ConflictError.__module__ = "kist"
 _core._set_raise(make)

@@ -17,7 +17,7 @@ _Progress = Callable[[int, int], object]
 
 _CREATE, _READONLY, _ANY_FS = 1, 2, 4
 _BANK_CREATE, _BANK_EXCLUSIVE, _BANK_READONLY = 1, 2, 4
-_INDEX: dict[Optional[str], int] = {None: 0, "hash": 1}
+_INDEX: dict[Optional[str], int] = {None: 0, "hash": 1, "ordered": 2}
 _DURABILITY: dict[Optional[str], int] = {None: 0, "none": 1, "interval": 2, "always": 3}
 _VERIFY: dict[Optional[str], int] = {None: 0, "first": 1, "always": 2, "never": 3}
 
@@ -61,8 +61,9 @@ class Store(_core.Store):
         exclusive   make it, and raise BankExistsError if it is there
         readonly    this handle never changes a byte
         index, segment_bytes, expect_entries
-                    for a bank that is made: "hash"; the largest size of a heap file,
-                    a power of two; a hint for the index's first size
+                    for a bank that is made: "hash", fastest, or "ordered", with keys in byte
+                    order, for scan(); the largest size of a heap file, a power of two;
+                    a hint for the index's first size
         durability  "none": killing loses nothing, power loss what came after the last
                     sync; "interval": the same, and a thread syncs every interval_ms;
                     "always": each put is synced before it returns
