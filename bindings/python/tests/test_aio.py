@@ -54,6 +54,24 @@ def test_walks(path):
     run(path, body)
 
 
+def test_scans_snapshots_and_changes_at_once(path):
+    async def body(store, _):
+        bank = await store.bank("ordered", index="ordered")
+        await bank.apply((f"{i:03}", b"%d" % i) for i in range(600))
+        snapshot = await bank.snapshot()
+        await bank.apply([("000", None), ("new", b"1")], expect=[("new", 0)])
+        with pytest.raises(kist.ConflictError):
+            await bank.apply([("001", None)], expect=[("new", 0)])
+        assert await bank.get("000") is None and await bank.get("001") == b"1"
+        assert [key async for key, _ in bank.scan(prefix="59", reverse=True, limit=2)] == \
+            [b"599", b"598"]
+        assert await snapshot.get("000") == b"0" and await snapshot.count() == 600
+        assert len([key async for key in snapshot.keys()]) == 600
+        await snapshot.close()
+
+    run(path, body)
+
+
 def test_gets_of_one_turn_share_a_call(path, monkeypatch):
     calls = []
     real = kist.aio._get_all

@@ -51,6 +51,9 @@ def some(n):
         bank[keys[0]] = bytearray(b"y" * 100)
         next(iter(bank))
         bank.stats()
+        batch = bank.batch()
+        batch["batch"] = b"x"
+        batch["batch"]
         for i in range(8):
             bank[keys[50 + i]] = memoryview(b"z" * 10)
 def rare(n):
@@ -68,6 +71,15 @@ def rare(n):
         bank.compact()
         bank.verify()
         store.banks()
+        with bank.batch() as batch:
+            batch.expect("batch", 0)
+            batch["batch"] = b"y"
+        snapshot = bank.snapshot()
+        snapshot["batch"], snapshot.moment(), next(snapshot.scan())
+        bank.discard("batch")
+        bank.revert(snapshot)
+        bank.discard("batch")
+        next(bank.scan()), list(bank.scan())
         if os.fork() == 0:
             bank["1"]
             os._exit(0)

@@ -119,6 +119,9 @@ class Bank(_Face):
     sync = _coroutine("sync")
     stats = _coroutine("stats")
     fragmentation = _coroutine("fragmentation")
+    size_bytes = _coroutine("size_bytes")
+    save = _coroutine("save")
+    restore = _coroutine("restore")
     compact = _coroutine("compact")
     verify = _coroutine("verify")
     close = _coroutine("close")
@@ -167,6 +170,21 @@ class Bank(_Face):
         """An asynchronous iterator over (key, value, Meta)."""
         return self._walk(self.blocking.entries)
 
+    def scan(self, **bounds):
+        """An asynchronous iterator over (key, value) pairs in byte order; as scan() of the
+        blocking one."""
+        return self._walk(functools.partial(self.blocking.scan, **bounds))
+
+    async def snapshot(self):
+        """The bank as it is now, as a Bank whose `blocking` is a kist.Snapshot; close it."""
+        return Bank(await self._run(self.blocking.snapshot), self._pool, self._loop)
+
+    async def apply(self, changes, expect=()):
+        """Make all changes at once, or none: pairs of a key and a value, None to delete
+        it. `expect`: pairs of a key and the sequence it must have, 0: none; else
+        ConflictError."""
+        await self._run(_apply, self.blocking, changes, expect)
+
     async def _walk(self, face):
         walk = await self._run(lambda: iter(face()))
         while some := await self._run(lambda: list(islice(walk, _MANY))):
@@ -178,6 +196,17 @@ class Bank(_Face):
 
     async def __aexit__(self, *_):
         await self.close()
+
+
+def _apply(bank, changes, expect):
+    with bank.batch() as batch:
+        for key, sequence in expect:
+            batch.expect(key, sequence)
+        for key, value in changes:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch[key] = value
 
 
 def _get_all(bank, keys):
