@@ -100,9 +100,7 @@ static int options_check(const kist_bank *h, const kist_cursor_options *o, bool 
 {
     const char *what = NULL;
 
-    if (o->size < sizeof *o)
-        what = "kist_cursor_options.size is not set to sizeof(kist_cursor_options)";
-    else if (o->flags & ~(uint32_t)KIST_CURSOR_REVERSE)
+    if (o->flags & ~(uint32_t)KIST_CURSOR_REVERSE)
         what = "kist_cursor_options.flags has a bit that is not known";
     else if (is_hash && (o->flags != 0 || o->prefix.len != 0 || o->from.len != 0 || o->to.data))
         what = "a hash bank has no order: no prefix, from, to or reverse";
@@ -214,12 +212,13 @@ static int open_in_snapshot(kist_cursor *cur)
 
 int kist_cursor_open(kist_cursor **out, kist_bank *h, const kist_cursor_options *opt)
 {
-    static const kist_cursor_options all = { .size = sizeof all };
-    const kist_cursor_options *o = opt ? opt : &all;
     bool is_hash = h->bank->set.index == KIST_INDEX_HASH;
+    kist_cursor_options o;
     kist_cursor *cur;
-    int rc = options_check(h, o, is_hash);
+    int rc = options_take(&o, sizeof o, opt, "kist_cursor_options");
 
+    if (rc == KIST_OK)
+        rc = options_check(h, &o, is_hash);
     *out = NULL;
     if (rc < 0)
         return rc;
@@ -228,9 +227,9 @@ int kist_cursor_open(kist_cursor **out, kist_bank *h, const kist_cursor_options 
         return KIST_ENOMEM;
     cur->handle = h;
     cur->is_hash = is_hash;
-    cur->reverse = o->flags & KIST_CURSOR_REVERSE;
-    cur->limit = o->limit;
-    rc = take_range(cur, o);
+    cur->reverse = o.flags & KIST_CURSOR_REVERSE;
+    cur->limit = o.limit;
+    rc = take_range(cur, &o);
     if (rc == KIST_OK)
         rc = h->snapshot ? open_in_snapshot(cur) : open_now(cur);
     if (rc < 0) {

@@ -492,7 +492,11 @@ TEST(what_is_wrong_with_a_range_or_a_key_is_said)
                                       .from = text("b"),
                                       .to = text("a") };
     kist_cursor_options flags = { .size = sizeof flags, .flags = 2 };
-    kist_cursor_options small = { .size = sizeof small - 1 };
+    kist_cursor_options small = { .size = 0 };
+    struct {
+        kist_cursor_options known;
+        uint64_t later;
+    } newer = { .known = { .size = sizeof newer }, .later = 1 };
     kist_cursor_options empty = { .size = sizeof empty, .from = text("b"), .to = text("b") };
     kist_cursor_stats stats = { .size = sizeof stats - 1 };
     char *long_key = calloc(KIST_KEY_MAX + 1, 1);
@@ -505,6 +509,10 @@ TEST(what_is_wrong_with_a_range_or_a_key_is_said)
     must(cursor == NULL && strstr(kist_last_error()->what, "end is before its start") != NULL);
     must_rc(kist_cursor_open(&cursor, f.bank, &flags), KIST_EINVAL);
     must_rc(kist_cursor_open(&cursor, f.bank, &small), KIST_EINVAL);
+    must_rc(kist_cursor_open(&cursor, f.bank, &newer.known), KIST_EINVAL);
+    newer.later = 0;
+    must_ok(kist_cursor_open(&cursor, f.bank, &newer.known));
+    kist_cursor_close(cursor);
     must_ok(kist_cursor_open(&cursor, f.bank, &empty));
     must_rc(kist_cursor_next(cursor, &entry), KIST_END);
     kist_cursor_close(cursor);
