@@ -39,18 +39,22 @@ struct handle *handle_new(kist_store *store, kist_bank *bank)
 
 int handle_release(struct state *st, struct handle *h)
 {
-    PyThreadState *thread;
+    PyThreadState *thread = NULL;
     int rc;
 
     if (!h || --h->holders > 0)
         return 0;
-    thread = PyEval_SaveThread();
+    /* Handles from before a fork are freed, and nothing is written: the library
+     * takes no lock for that, since a child begins with one thread. So one of
+     * ours at a time does it: with the GIL. */
+    if (h->born == fork_count)
+        thread = PyEval_SaveThread();
     rc = h->bank ? kist_bank_close(h->bank) : kist_store_close(h->store);
-    PyEval_RestoreThread(thread);
+    if (thread)
+        PyEval_RestoreThread(thread);
     PyMem_Free(h);
-    /* Of handles from before a fork nothing is written here: their process
-     * closes them. And of a store that was closed before its bank, closing it
-     * said what there was to say. */
+    /* Of a store that was closed before its bank, closing it said what there
+     * was to say. */
     if (rc >= 0 || rc == KIST_EFORK || rc == KIST_ECLOSED || rc == KIST_EGONE)
         return 0;
     raise_code(st, rc);
