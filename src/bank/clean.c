@@ -95,6 +95,54 @@ static int unlink_range(struct core *c, struct state *s, uint64_t from, uint64_t
                : rc;
 }
 
+/* Of the segments that are accounted for, drop those that have no file. *any: some had
+ * none. Bounded by the accounts and the files that there are, whatever the numbers are (I5). */
+static int drop_missing(struct core *c, struct state *s, bool *any)
+{
+    uint64_t lg = shm_peek(&c->live->ring_lg), n = shm_peek(&c->live->oldest);
+    uint64_t end = core_newest(c), next;
+    int rc = KIST_OK;
+
+    if (lg <= LOC_N_BITS && end > n + (UINT64_C(1) << lg))
+        end = n + (UINT64_C(1) << lg);
+    for (; n < end && rc == KIST_OK && lg <= LOC_N_BITS; n++) {
+        next = n;
+        rc = bank_next_segment(c->bank, &next, end);
+        for (; n < end && (n < next || rc == KIST_END); n++) {
+            if (!ring_entry(c, n))
+                continue;
+            drop_from_accounts(c, s, n);
+            waiting_forget(c, n);
+            *any = true;
+        }
+    }
+    return rc < 0 ? rc : KIST_OK;
+}
+
+int clean_died(struct core *c, struct state *s)
+{
+    uint64_t oldest = shm_peek(&c->live->oldest), first = first_from(c, oldest);
+    int dir = bank_open_dir(c->bank), rc;
+    bool any = first != oldest;
+
+    if (dir < 0)
+        return err_os(dir, c->bank->name, NULL, "open the bank's directory");
+    rc = drop_missing(c, s, &any);
+    if (rc == 0 && any) {
+        rc = os_fsync(dir);
+        if (rc < 0)
+            rc = sync_failed(c, rc);
+    }
+    (void)os_close(dir);
+    if (rc == 0 && any) {
+        shm_publish(&c->live->oldest, first); /* ⚑ behind the sync: tombstones go by it (I10) */
+        core_step(c, s);
+    }
+    return rc < 0 && rc != KIST_EPOISON
+               ? err_os(rc, c->bank->name, NULL, "look for the heap's files")
+               : rc;
+}
+
 bool clean_is_needed(struct core *c, uint64_t n)
 {
     struct segment *s;

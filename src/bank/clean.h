@@ -35,6 +35,9 @@ int clean_segment(struct cleaning *cl);
 int clean_move(struct writer *w, struct cleaning *cl, struct state *s, const struct record *r,
                uint64_t place);
 
+/* Account for files that were unlinked by one who died before he could. Holding the lock. */
+int clean_died(struct core *c, struct state *s);
+
 /* Unlink what waited for snapshots that are gone. Holding the lock. */
 int clean_waiting(struct core *c, struct state *s, uint64_t horizon);
 

@@ -53,7 +53,9 @@ static int make_plan(kist_bank *h, struct plan *p)
 
     if (rc < 0)
         return rc;
-    rc = pins_horizon(w.core, &w.state, &horizon);
+    rc = clean_died(w.core, &w.state);
+    if (rc == KIST_OK)
+        rc = pins_horizon(w.core, &w.state, &horizon);
     if (rc == KIST_OK)
         rc = clean_waiting(w.core, &w.state, horizon);
     next = w.state;

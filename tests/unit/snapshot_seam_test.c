@@ -5,7 +5,9 @@
 #include "support.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bank/core.h"
@@ -397,4 +399,51 @@ TEST(a_tombstone_stays_when_nobody_can_tell_whether_it_counts)
     must_ok(kist_bank_close(bank));
     must_ok(kist_store_close(store));
     fixture_close(&f);
+}
+
+/* ---- killed behind an unlink -------------------------------------------- */
+
+static int unlink_and_die(int dir, const char *name)
+{
+    int rc = os_real_unlink(dir, name);
+
+    if (strstr(name, "kist.heap."))
+        (void)kill(getpid(), SIGKILL);
+    return rc;
+}
+
+static void compact_and_die(void *arg)
+{
+    const struct fixture *f = arg;
+    kist_store *store = open_store(f->dir);
+    kist_bank *bank = open_bank(store, "bank");
+
+    os_seam.unlink = unlink_and_die;
+    must_ok(kist_compact(bank, NULL, NULL)); /* it does not get that far */
+}
+
+/* What it could not account for any more must not count as wasted for good, nor may the
+ * number of a file that is gone keep tombstones. */
+TEST(a_compaction_that_died_behind_an_unlink_is_accounted_for_by_the_next)
+{
+    for (int k = 0; k < 2; k++) {
+        kist_bank_options opt = { .size = sizeof opt, .index = kinds[k], .segment_bytes = 4096 };
+        struct fixture f = fixture_open_with(&opt);
+        kist_stats stats = { .size = sizeof stats };
+        double share = 1;
+
+        put_all(f.bank, 1);
+        put_all(f.bank, 2);
+        must_ok(kist_delete(f.bank, text("key 0007")));
+        must(WIFSIGNALED(child_wait(child_start(compact_and_die, &f))));
+        compact(f.bank);
+        must_ok(kist_fragmentation(f.bank, &share));
+        must_ok(kist_stat(f.bank, &stats));
+        must(stats.deleted == 0);
+        must(share == 0);
+        must_hold(f.bank, "key 0007", NULL);
+        must_hold(f.bank, "key 0008", "version 2");
+        must_verify(f.bank);
+        fixture_close(&f);
+    }
 }
