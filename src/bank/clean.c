@@ -70,9 +70,7 @@ static int unlink_range(struct core *c, struct state *s, uint64_t from, uint64_t
         segment_name(name, n);
         rc = os_unlink(dir, name);
         any |= rc == 0;
-        if (rc == 0)
-            drop_from_accounts(c, s, n);
-        else if (rc == -ENOENT)
+        if (rc == -ENOENT)
             rc = bank_skip_gap(c->bank, &n, to - 1);
     }
     if (rc == 0 && any) {
@@ -80,6 +78,9 @@ static int unlink_range(struct core *c, struct state *s, uint64_t from, uint64_t
         if (rc < 0)
             rc = sync_failed(c, rc);
     }
+    for (uint64_t n = from; n < to && rc == 0; n++) /* ⚑ behind the sync: see clean_is_needed() */
+        if (ring_entry(c, n))
+            drop_from_accounts(c, s, n);
     if (rc == 0 && shm_peek(&c->live->oldest) >= from && shm_peek(&c->live->oldest) < to)
         shm_publish(&c->live->oldest, first_from(c, to)); /* pairs with is_gone() */
     (void)os_close(dir);
@@ -95,9 +96,9 @@ static int unlink_range(struct core *c, struct state *s, uint64_t from, uint64_t
                : rc;
 }
 
-/* Of the segments that are accounted for, drop those that have no file. *any: some had
- * none. Bounded by the accounts and the files that there are, whatever the numbers are (I5). */
-static int drop_missing(struct core *c, struct state *s, bool *any)
+/* The segments that are accounted for and have no file: are there any? Or drop them.
+ * Bounded by the accounts and the files that there are, whatever the numbers are (I5). */
+static int each_missing(struct core *c, struct state *s, bool drop, bool *any)
 {
     uint64_t lg = shm_peek(&c->live->ring_lg), n = shm_peek(&c->live->oldest);
     uint64_t end = core_newest(c), next;
@@ -111,9 +112,11 @@ static int drop_missing(struct core *c, struct state *s, bool *any)
         for (; n < end && (n < next || rc == KIST_END); n++) {
             if (!ring_entry(c, n))
                 continue;
+            *any = true;
+            if (!drop)
+                continue;
             drop_from_accounts(c, s, n);
             waiting_forget(c, n);
-            *any = true;
         }
     }
     return rc < 0 ? rc : KIST_OK;
@@ -122,25 +125,22 @@ static int drop_missing(struct core *c, struct state *s, bool *any)
 int clean_died(struct core *c, struct state *s)
 {
     uint64_t oldest = shm_peek(&c->live->oldest), first = first_from(c, oldest);
-    int dir = bank_open_dir(c->bank), rc;
     bool any = first != oldest;
+    int dir, rc = each_missing(c, s, false, &any);
 
+    if (rc == KIST_OK && !any)
+        return KIST_OK;
+    dir = rc < 0 ? rc : bank_open_dir(c->bank);
     if (dir < 0)
-        return err_os(dir, c->bank->name, NULL, "open the bank's directory");
-    rc = drop_missing(c, s, &any);
-    if (rc == 0 && any) {
-        rc = os_fsync(dir);
-        if (rc < 0)
-            rc = sync_failed(c, rc);
-    }
+        return err_os(dir, c->bank->name, NULL, "look for the heap's files");
+    rc = os_fsync(dir); /* ⚑ they are gone for good, before anything goes by that (I10) */
     (void)os_close(dir);
-    if (rc == 0 && any) {
-        shm_publish(&c->live->oldest, first); /* ⚑ behind the sync: tombstones go by it (I10) */
-        core_step(c, s);
-    }
-    return rc < 0 && rc != KIST_EPOISON
-               ? err_os(rc, c->bank->name, NULL, "look for the heap's files")
-               : rc;
+    if (rc < 0)
+        return sync_failed(c, rc);
+    rc = each_missing(c, s, true, &any);
+    shm_publish(&c->live->oldest, first);
+    core_step(c, s);
+    return rc < 0 ? err_os(rc, c->bank->name, NULL, "look for the heap's files") : KIST_OK;
 }
 
 bool clean_is_needed(struct core *c, uint64_t n)
