@@ -72,7 +72,7 @@ static int usage(FILE *to, const struct bench_set *set)
           "      --dir DIR       work in a new folder below DIR ($TMPDIR, or /var/tmp); it is\n"
           "                      removed at the end\n"
           "      --huge          ask for huge pages for the limit's memory\n"
-          "      --cpu-time      time gets and overwrites by the CPU time they take, for a\n"
+          "      --cpu-time      time what waits for no disk by the CPU time it takes, for a\n"
           "                      machine where others are at work\n"
           "      --json          print all figures of all rounds, as JSON\n"
           "      --strict        exit status 1 when a goal is missed\n",

@@ -62,11 +62,11 @@ static void print_head(FILE *to, const struct bench *b, const struct report_head
         fprintf(to, "load average %.1f before and %.1f after: others were at work, expect noise\n",
                 h->load_before, h->load_after);
     if (b->cpu_time)
-        fputs("gets and overwrites by CPU time, the rest by the clock on the wall\n", to);
+        fputs("what waits for no disk by CPU time, the rest by the clock on the wall\n", to);
     for (int i = 0; i < b->columns; i++) {
         const struct bench_engine *e = b->column[i].engine;
         const char *version = e->version ? e->version() : "";
-        fprintf(to, "%-7s%s%s%s\n", e->name, version, *version ? ": " : "", e->setup);
+        fprintf(to, "%-9s%s%s%s\n", e->name, version, *version ? ": " : "", e->setup);
     }
 }
 
