@@ -96,7 +96,7 @@ static inline void fetch_record(const struct core *c, uint64_t loc)
     if (!s)
         return;
     __builtin_prefetch(s->base + place_offset(loc)); /* wherever that is: a hint */
-    __builtin_prefetch(s->base + place_offset(loc) + 64);
+    __builtin_prefetch(s->base + place_offset(loc) + RECORD_HEADER + RECORD_ALIGN);
 }
 
 /*
