@@ -272,6 +272,45 @@ static int arrange(kist_bank *h, const struct plan *plan, uint64_t *done, kist_p
     return rc == KIST_END ? note_arranged(h, plan) : rc;
 }
 
+/* ---- accounts ---------------------------------------------------------- */
+
+/* No segment has dead records, by its account. */
+static int nothing_is_dead(struct core *c, bool *holds)
+{
+    uint64_t n = shm_peek(&c->live->oldest), newest = core_newest(c);
+    int rc;
+
+    *holds = true;
+    for (;; n++) {
+        const struct live_segment *e;
+
+        rc = bank_next_segment(c->bank, &n, newest);
+        if (rc != KIST_OK)
+            return rc == KIST_END ? KIST_OK : rc;
+        e = ring_entry(c, n);
+        *holds = *holds && e && shm_peek(&e->used) == shm_peek(&e->live);
+    }
+}
+
+/* A writer that was killed between a record and its account left the sum of all too
+ * high for good. Where no segment has anything dead, nothing is. */
+static int settle_accounts(kist_bank *h)
+{
+    struct writer w;
+    bool holds;
+    int rc = write_begin(&w, h, 0);
+
+    if (rc < 0)
+        return rc;
+    rc = w.state.used == w.state.live ? KIST_OK : nothing_is_dead(w.core, &holds);
+    if (rc == KIST_OK && w.state.used != w.state.live && holds) {
+        w.state.used = w.state.live;
+        core_step(w.core, &w.state);
+    }
+    write_end(&w);
+    return rc < 0 ? err_os(rc, h->bank->name, NULL, "list the segments") : KIST_OK;
+}
+
 int kist_compact(kist_bank *h, kist_progress progress, void *arg)
 {
     struct plan plan = { 0 };
@@ -288,5 +327,7 @@ int kist_compact(kist_bank *h, kist_progress progress, void *arg)
         if (full == KIST_OK) /* on a full disk: again, with what came back */
             break;
     }
+    if (rc == KIST_OK && full == KIST_OK)
+        rc = settle_accounts(h);
     return rc == KIST_OK && !any ? full : rc;
 }
