@@ -141,8 +141,8 @@ static size_t fence_key(const struct fence *f, uint8_t *out)
 
     if (f->node->prefix_len + len > KEY_MOST)
         len = KEY_MOST - f->node->prefix_len;
-    memcpy(out, f->node->prefix, f->node->prefix_len);
-    memcpy(out + f->node->prefix_len, suffix, len);
+    racy_copy(out, f->node->prefix, f->node->prefix_len);
+    racy_copy(out + f->node->prefix_len, suffix, len);
     return f->node->prefix_len + len;
 }
 

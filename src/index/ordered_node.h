@@ -81,7 +81,7 @@ static inline uint64_t order_straight(unsigned n)
 
 /* ---- bytes ------------------------------------------------------------ */
 
-/* Bytes of nodes that may be used again meanwhile are compared here only. */
+/* Bytes of nodes that may be used again meanwhile are read here only. */
 #if defined(__SANITIZE_THREAD__)
 #define ORDERED_RACY 1
 #elif defined(__has_feature)
@@ -91,18 +91,41 @@ static inline uint64_t order_straight(unsigned n)
 #endif
 
 #ifdef ORDERED_RACY
-static inline __attribute__((no_sanitize("thread"))) int racy_compare(const uint8_t *a,
-                                                                      const uint8_t *b, size_t n)
+/* Not as calls that the sanitizer would see. */
+#define RACY static inline __attribute__((no_sanitize("thread")))
+RACY int racy_compare(const uint8_t *a, const uint8_t *b, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (a[i] != b[i])
             return a[i] < b[i] ? -1 : 1;
     return 0;
 }
+RACY void racy_copy(uint8_t *to, const volatile uint8_t *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = from[i];
+}
+RACY uint64_t racy_load8(const volatile uint8_t *p)
+{
+    uint64_t w = 0;
+
+    for (unsigned i = 8; i-- > 0;)
+        w = w << 8 | p[i];
+    return w;
+}
 #else
-static inline int racy_compare(const uint8_t *a, const uint8_t *b, size_t n)
+#define RACY static inline
+RACY int racy_compare(const uint8_t *a, const uint8_t *b, size_t n)
 {
     return n ? memcmp(a, b, n) : 0;
+}
+RACY void racy_copy(uint8_t *to, const uint8_t *from, size_t n)
+{
+    memcpy(to, from, n);
+}
+RACY uint64_t racy_load8(const uint8_t *p)
+{
+    return load8(p);
 }
 #endif
 
@@ -114,11 +137,11 @@ static inline int bytes_order(const uint8_t *a, size_t a_len, const uint8_t *b, 
 }
 
 /* How many bytes agree from the beginning. */
-static inline size_t bytes_agree(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
+RACY size_t bytes_agree(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
 {
     size_t n = a_len < b_len ? a_len : b_len, i = 0;
 
-    while (i + 8 <= n && load8(a + i) == load8(b + i))
+    while (i + 8 <= n && racy_load8(a + i) == racy_load8(b + i))
         i += 8;
     while (i < n && a[i] == b[i])
         i++;
@@ -126,12 +149,12 @@ static inline size_t bytes_agree(const uint8_t *a, size_t a_len, const uint8_t *
 }
 
 /* Eight bytes from `from` on, as a number that compares as they do. */
-static inline uint64_t bytes_head(const uint8_t *p, size_t len, size_t from)
+RACY uint64_t bytes_head(const uint8_t *p, size_t len, size_t from)
 {
     uint64_t w = 0;
 
     if (len >= from + 8)
-        return __builtin_bswap64(load8(p + from));
+        return __builtin_bswap64(racy_load8(p + from));
     for (size_t i = from; i < len; i++)
         w |= (uint64_t)p[i] << (56 - 8 * (i - from));
     return w;
