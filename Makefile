@@ -24,7 +24,7 @@ all: packages-build
 help:
 	@echo 'make              build the library and the program kist, in $(BUILD)'
 	@echo 'make demo         build, and watch kist at work on real files, those below DIR=$(DIR)'
-	@echo 'make check        all tests, with gcc, clang and sanitizers; some ten minutes'
+	@echo 'make check        all tests, with gcc, clang and sanitizers, and the Python package; some 15 minutes'
 	@echo 'make test         the unit tests alone, in seconds'
 	@echo 'make bench        speed and size, beside LMDB and tkrzw'
 	@echo 'make bench-guard  instruction counts of get and put, against the committed ones'

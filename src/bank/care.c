@@ -24,33 +24,36 @@ static int read_state(kist_bank *h, struct core **c, struct state *s)
     return rc;
 }
 
-int kist_count(kist_bank *h, uint64_t *entries)
+/* The same for a call that asks for nothing else. */
+static int read_counts(kist_bank *h, struct state *s)
 {
     struct core *c;
-    struct state s;
     int rc = kist_read_begin();
 
     if (rc < 0)
         return rc;
-    rc = read_state(h, &c, &s);
+    rc = read_state(h, &c, s);
+    kist_read_end();
+    return rc;
+}
+
+int kist_count(kist_bank *h, uint64_t *entries)
+{
+    struct state s;
+    int rc = read_counts(h, &s);
+
     if (rc == KIST_OK)
         *entries = s.entries;
-    kist_read_end();
     return rc;
 }
 
 int kist_size_bytes(kist_bank *h, uint64_t *bytes)
 {
-    struct core *c;
     struct state s;
-    int rc = kist_read_begin();
+    int rc = read_counts(h, &s);
 
-    if (rc < 0)
-        return rc;
-    rc = read_state(h, &c, &s);
     if (rc == KIST_OK)
         *bytes = s.payload;
-    kist_read_end();
     return rc;
 }
 
@@ -61,16 +64,11 @@ static uint64_t wasted(const struct state *s)
 
 int kist_fragmentation(kist_bank *h, double *share)
 {
-    struct core *c;
     struct state s;
-    int rc = kist_read_begin();
+    int rc = read_counts(h, &s);
 
-    if (rc < 0)
-        return rc;
-    rc = read_state(h, &c, &s);
     if (rc == KIST_OK)
         *share = s.used == 0 ? 0 : (double)wasted(&s) / (double)(wasted(&s) + s.live);
-    kist_read_end();
     return rc;
 }
 

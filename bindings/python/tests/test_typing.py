@@ -11,7 +11,7 @@ from kist import _core, _errors
 FOLDER = Path(kist.__file__).parent
 
 
-def stub(name):
+def types_in(name):
     """Class -> (names of its bases, names defined in it); functions under ''."""
     found = {"": ((), set())}
     for node in ast.parse((FOLDER / name).read_text()).body:
@@ -29,7 +29,7 @@ def test_the_package_says_that_it_is_typed():
 
 
 def test_stub_of_the_extension():
-    said = stub("_core.pyi")
+    said = types_in("_core.pyi")
     classes = {name for name in vars(_core) if inspect.isclass(getattr(_core, name))}
     assert set(said) - {""} == classes
     for name in ("Store", "Bank", "Batch"):
@@ -45,7 +45,7 @@ def test_stub_of_the_extension():
 
 
 def test_stub_of_the_errors():
-    said = stub("_errors.pyi")
+    said = types_in("_errors.pyi")
     for name in _errors.__all__:
         bases = tuple(base.__name__ for base in getattr(_errors, name).__bases__)
         assert said.pop(name)[0] == bases, name
@@ -54,7 +54,7 @@ def test_stub_of_the_errors():
 
 
 def test_stub_of_aio():
-    said = stub("aio.pyi")
+    said = types_in("aio.pyi")
     for name in ("Store", "Bank"):
         real = {n for n, v in vars(getattr(kist.aio, name)).items() if not n.startswith("_")}
         assert {n for n in said[name][1] if not n.startswith("_")} - {"blocking"} == real, name
