@@ -117,11 +117,12 @@ void test_needs_files(void)
 
 void row_print(const struct row *row)
 {
-    const char *kind = getenv("KIST_TEST_INDEX");
+    const char *kind = test_in_memory ? "memory" : getenv("KIST_TEST_INDEX");
 
-    (void)printf("ROW %s%s%s cases=%" PRIu64 " states=%" PRIu64 " failures=%" PRIu64 " skipped=%" PRIu64
-                 " seed=%" PRIu64 "\n",
-                 row->id, kind ? "-" : "", kind ? kind : "", row->cases, row->states, row->failures, row->skipped, test_seed());
+    (void)printf("ROW %s%s%s cases=%" PRIu64 " states=%" PRIu64 " failures=%" PRIu64
+                 " skipped=%" PRIu64 " seed=%" PRIu64 "\n",
+                 row->id, kind ? "-" : "", kind ? kind : "", row->cases, row->states,
+                 row->failures, row->skipped, test_seed());
     (void)fflush(stdout);
 }
 
