@@ -1,7 +1,9 @@
 /*
  * kist-guard - a number of operations of one kind, for callgrind to count.
- * Usage: kist-guard get|put|get-16 DIR, where DIR is to be made; or
- * kist-guard --compiler. bench/guard runs it.
+ * Usage: kist-guard KIND DIR, where DIR is to be made; or kist-guard --compiler.
+ * bench/guard runs it. Kinds: get, put (of a key that is there), get-16 (a batched get),
+ * in a hash bank; tree-get, tree-put, tree-new (a key that is not there) and tree-asc
+ * (new ones, in order), in an ordered one.
  *
  * Everything is made ready and done once before; what counts happens inside
  * counted(), and that is how callgrind is told to collect.
@@ -22,7 +24,7 @@ typedef struct key {
 } key;
 
 static kist_bank *bank;
-static key keys[ENTRIES];
+static key keys[ENTRIES + 2 * OPS]; /* those that are stored, and new ones for two runs */
 static unsigned char value[VALUE_BYTES];
 
 static void check(int rc, int expect, const char *what)
@@ -78,6 +80,27 @@ static void put(void)
               "put");
 }
 
+static int fresh = ENTRIES;
+
+static void put_new(void)
+{
+    for (int i = 0; i < OPS; i++)
+        check(kist_put(bank, key_bytes(fresh++), (kist_bytes){ value, sizeof value }), KIST_OK,
+              "put of a new key");
+}
+
+/* Above all others, and ascending by their bytes. */
+static void put_ascending(void)
+{
+    for (int i = 0; i < OPS; i++, fresh++) {
+        for (int b = 0; b < 8; b++)
+            ((unsigned char *)&keys[fresh])[b] =
+                b < 4 ? 0xff : (unsigned char)(fresh >> 8 * (7 - b));
+        check(kist_put(bank, key_bytes(fresh), (kist_bytes){ value, sizeof value }), KIST_OK,
+              "put of an ascending key");
+    }
+}
+
 __attribute__((noinline)) static void counted(void (*what)(void))
 {
     what();
@@ -85,8 +108,9 @@ __attribute__((noinline)) static void counted(void (*what)(void))
 
 static void fill(void)
 {
-    for (int i = 0; i < ENTRIES; i++) {
+    for (int i = 0; i < ENTRIES + 2 * OPS; i++)
         keys[i] = (key){ { mix((uint64_t)i), mix(~(uint64_t)i) } };
+    for (int i = 0; i < ENTRIES; i++) {
         check(kist_put(bank, key_bytes(i), (kist_bytes){ value, sizeof value }), KIST_OK, "put");
     }
 }
@@ -112,7 +136,16 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } kinds[] = { { "get", get }, { "put", put }, { "get-16", get_many } };
+        uint32_t index;
+    } kinds[] = {
+        { "get", get, KIST_INDEX_HASH },
+        { "put", put, KIST_INDEX_HASH },
+        { "get-16", get_many, KIST_INDEX_HASH },
+        { "tree-get", get, KIST_INDEX_ORDERED },
+        { "tree-put", put, KIST_INDEX_ORDERED },
+        { "tree-new", put_new, KIST_INDEX_ORDERED },
+        { "tree-asc", put_ascending, KIST_INDEX_ORDERED },
+    };
     kist_store_options so = { .size = sizeof so, .flags = KIST_STORE_CREATE };
     kist_bank_options bo = { .size = sizeof bo, .flags = KIST_BANK_CREATE };
     void (*run)(void) = NULL;
@@ -121,11 +154,13 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--compiler") == 0)
         return print_compiler();
     for (size_t i = 0; argc == 3 && i < sizeof kinds / sizeof *kinds; i++) {
-        if (strcmp(argv[1], kinds[i].name) == 0)
+        if (strcmp(argv[1], kinds[i].name) == 0) {
             run = kinds[i].run;
+            bo.index = kinds[i].index;
+        }
     }
     if (!run) {
-        fputs("usage: kist-guard get|put|get-16 DIR, or --compiler\n", stderr);
+        fputs("usage: kist-guard KIND DIR, or --compiler\n", stderr);
         return 2;
     }
     bo.expect_entries = ENTRIES;

@@ -70,11 +70,14 @@ static bool inspect_leaf(struct inspect *in, const struct node *n)
 
 /* ---- inner nodes ----------------------------------------------------------- */
 
+/* Behind the prefix. */
+static uint64_t heads_at(const struct node *n)
+{
+    return ORD_INNER_HEADER + (n->prefix_len + 7) / 8 * 8;
+}
+
 static void print_inner(struct inspect *in, const struct node *n)
 {
-    uint64_t separators = n->children - 1;
-    uint64_t prefix_at = n->at + 24 + 16 * separators + 8 * ((separators + 1) / 2);
-
     if (inspect_is_json(in)) {
         inspect_json(in, "node", n->at);
         json_u64("bytes", n->bytes);
@@ -87,7 +90,7 @@ static void print_inner(struct inspect *in, const struct node *n)
     out_text("  %10" PRIu64 "  node of level %u, %" PRIu64 " bytes, %" PRIu64
              " children, prefix of %" PRIu64 " ",
              n->at, n->level, n->bytes, n->children, n->prefix_len);
-    inspect_preview(in, prefix_at, n->prefix_len);
+    inspect_preview(in, n->at + ORD_INNER_HEADER, n->prefix_len);
     out_text("\n");
 }
 
@@ -104,7 +107,8 @@ static bool read_inner(struct inspect *in, struct node *n)
     n->children = separators + 1;
     n->prefix_len = number(header, 4, 2);
     if (separators >= ORD_FANOUT || number(header, 0, 1) != n->level ||
-        24 + 16 * separators + 8 * ((separators + 1) / 2) + n->prefix_len + suffixes > n->bytes) {
+        heads_at(n) + 8 * separators + 8 * n->children + 8 * ((separators + 1) / 2) + suffixes >
+            n->bytes) {
         inspect_damaged(in, n->at, "a node contradicts itself, or the word that leads to it");
         return false;
     }
@@ -126,8 +130,7 @@ static bool inspect_node(struct inspect *in, uint64_t word, unsigned level)
         return !in->broken;
     print_inner(in, &n);
     for (uint64_t i = 0; i < n.children && !out_failed(); i++) {
-        if (kist_pages_get_u64_le(in->file.pages,
-                                  n.at + ORD_INNER_HEADER + 8 * (n.children - 1 + i),
+        if (kist_pages_get_u64_le(in->file.pages, n.at + heads_at(&n) + 8 * (n.children - 1 + i),
                                   &child) != KIST_OK)
             return false; /* it was compared with the file's length before */
         if (child != 0 && !inspect_node(in, child, n.level))
@@ -154,7 +157,8 @@ void inspect_ordered(struct inspect *in, const unsigned char *header)
         inspect_json_hex("bank_id", header + IDX_BANK_AT, 16);
         json_end();
     } else {
-        out_text("%s: ordered index, generation %" PRIu64 ", %" PRIu64 " bytes, root of level %u at "
+        out_text("%s: ordered index, generation %" PRIu64 ", %" PRIu64
+                 " bytes, root of level %u at "
                  "%" PRIu64 ", %" PRIu64 " pages given out\n",
                  in->file.name, number(header, IDX_GENERATION_AT, 8), in->file.len, top.level,
                  top.at, pages);

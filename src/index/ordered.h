@@ -22,11 +22,11 @@
  *     +------------------------------+    +------------------------------+
  *   0 | skip (16 bits)               |  0 | level, count, prefix length  |
  *   8 | order                        |  8 | bytes of the suffixes        |
- *  16 | head[15]                     | 16 | head[count]                  |
- * 136 | slot[15]                     |    | child[count + 1]: node words |
- *     +------------------------------+    | end[count], 32 bits each     |
- *                                         | prefix, suffixes             |
- *     order         63  60      7  4 3  0 +------------------------------+
+ *  16 | head[15]                     | 16 | prefix, zeros to 8 bytes     |
+ * 136 | slot[15]                     |    | head[count]                  |
+ *     +------------------------------+    | child[count + 1]: node words |
+ *                                         | end[count], 32 bits each     |
+ *     order         63  60      7  4 3  0 | suffixes                     |
  *                  +------+- - +----+----+
  *                  | 15th |    |1st |  n |   n entries, and where they are
  *                  +------+- - +----+----+

@@ -9,7 +9,7 @@
 
 #include "kist/kist.h"
 
-enum { LINE = 64, INNER_LINES = 14, STEP_TIMES = 4 };
+enum { LINE = 64, INNER_LINES = 9, STEP_TIMES = 4 };
 
 /* ---- down ------------------------------------------------------------- */
 

@@ -21,6 +21,7 @@ enum {
     JOINED_MOST = 11,   /* if both have no more than this */
     SKIP_WORTH = 4,     /* bytes that a head must win, before records are read for it */
     ARENA_KEY = 2,      /* of the keys that there is room for: for a fence */
+    COPY_FROM = 2,      /* separators: from so many on the prefix is all that they agree in */
 };
 
 struct entry {
@@ -86,6 +87,23 @@ static size_t fence_agree(const struct change *c, bool upper, const uint8_t *key
 
 /* ---- leaves ----------------------------------------------------------- */
 
+/* Write what is to be a node. Readers of the memory's last use may still look at it: the
+ * fence, or else the release of each store, is what their counter is behind (O6) (model:
+ * P5, Q5). */
+static void node_write(const struct ordered_index *ix, uint64_t word, const uint64_t *from,
+                       uint64_t bytes)
+{
+    shm_word *to = (shm_word *)(ix->base + node_offset(word));
+
+#ifdef ORDERED_RACY /* the thread sanitizer knows nothing of fences */
+    for (uint64_t i = 0; i < bytes / 8; i++)
+        shm_publish(&to[i], from[i]);
+#else
+    atomic_thread_fence(memory_order_release);
+    shm_copy(to, from, bytes);
+#endif
+}
+
 static unsigned leaf_entries(const struct ordered_leaf *leaf, uint64_t order, struct entry *out)
 {
     unsigned n = 0;
@@ -112,15 +130,13 @@ static unsigned free_entry(const struct ordered_leaf *leaf)
 static void write_leaf(const struct ordered_index *ix, uint64_t word, size_t skip,
                        const struct entry *e, unsigned n)
 {
-    struct ordered_leaf *leaf = leaf_of(ix, word);
+    uint64_t w[sizeof(struct ordered_leaf) / 8] = { skip, order_straight(n) };
 
-    /* release: readers of the node's last use (O6) (model: P5, Q5) */
-    shm_publish(&leaf->skip, skip);
-    for (unsigned i = 0; i < ORDERED_WAYS; i++)
-        shm_publish(&leaf->head[i], i < n ? e[i].head : 0);
-    for (unsigned i = 0; i < ORDERED_WAYS; i++)
-        shm_publish(&leaf->slot[i], i < n ? e[i].slot : 0);
-    shm_publish(&leaf->order, order_straight(n));
+    for (unsigned i = 0; i < n; i++) {
+        w[offsetof(struct ordered_leaf, head) / 8 + i] = e[i].head;
+        w[offsetof(struct ordered_leaf, slot) / 8 + i] = e[i].slot;
+    }
+    node_write(ix, word, w, sizeof w);
 }
 
 /* Heads that begin elsewhere, from the records. False: one can't be read. */
@@ -318,16 +334,56 @@ static bool gather_fits(const struct gather *g)
     return g->n < ORDERED_FANOUT && (bytes <= ORDERED_SUFFIXES || g->n < ORDERED_FEW);
 }
 
+/* An inner node that is being made, in memory of the writer's own. */
+struct draft {
+    uint64_t bytes, *words; /* the whole */
+    uint8_t *prefix, *suffix;
+    uint64_t *head, *child;
+    uint32_t *end;
+};
+
+static int inner_begin(struct ordered_index *ix, struct draft *d, unsigned level, unsigned count,
+                       size_t prefix_len, size_t suffix_len)
+{
+    uint64_t suffixes_at = inner_suffixes_at(count, prefix_len);
+    uint8_t *p;
+
+    d->bytes = (suffixes_at + suffix_len + 7) / 8 * 8;
+    d->words = space_scratch(ix, d->bytes);
+    if (!d->words)
+        return KIST_ENOMEM;
+    d->words[0] = inner_word(level, count, prefix_len);
+    d->words[1] = suffix_len;
+    p = (uint8_t *)d->words;
+    d->prefix = p + INNER_PREFIX_AT;
+    d->head = d->words + inner_heads_at(prefix_len) / 8;
+    d->child = d->head + count;
+    d->end = (uint32_t *)(d->child + count + 1);
+    d->suffix = p + suffixes_at;
+    /* Zeros where nothing will be, behind prefix, ends and suffixes. */
+    memset(p + inner_heads_at(prefix_len) - 8, 0, prefix_len % 8 ? 8 : 0);
+    memset(d->suffix - 8, 0, count % 2 ? 8 : 0);
+    memset(p + d->bytes - 8, 0, suffix_len % 8 ? 8 : 0);
+    return KIST_OK;
+}
+
+/* Memory for it, and there it is. */
+static int inner_done(const struct change *c, const struct draft *d, unsigned level, uint64_t *word)
+{
+    int rc = space_take(c->ix, c->o, d->bytes, level, word);
+
+    if (rc == KIST_OK)
+        node_write(c->ix, *word, d->words, d->bytes);
+    return rc;
+}
+
 /* Build a node of the separators from .. to - 1, and the children around them. */
 static int build_inner(const struct change *c, const struct gather *g, unsigned from, unsigned to,
                        unsigned level, uint64_t *word)
 {
-    unsigned n = to - from;
+    unsigned n = to - from, i;
     size_t more = 0, suffixes = 0;
-    uint64_t bytes, i;
-    shm_word *w, *out;
-    uint32_t *end;
-    uint8_t *p;
+    struct draft d;
     int rc;
 
     if (n > 1) /* they ascend: what the first and the last agree in, all do */
@@ -337,40 +393,73 @@ static int build_inner(const struct change *c, const struct gather *g, unsigned 
             return KIST_ECORRUPT; /* they do not (I5) */
         suffixes += g->sep[i].len - more;
     }
-    bytes = inner_fixed(n) + g->prefix_len + more + suffixes;
-    bytes = (bytes + 7) / 8 * 8;
-    w = space_scratch(c->ix, bytes);
-    if (!w)
-        return KIST_ENOMEM;
-    memset(w, 0, bytes);
-    atomic_init(&w[0], inner_word(level, n, g->prefix_len + more));
-    atomic_init(&w[1], suffixes);
-    for (i = 0; i < n; i++)
-        atomic_init(&w[2 + i], bytes_head(g->sep[from + i].p, g->sep[from + i].len, more));
-    for (i = 0; i <= n; i++)
-        atomic_init(&w[2 + n + i], g->child[from + i]);
-    end = (uint32_t *)(w + 2 + n + n + 1);
-    p = (uint8_t *)w + inner_fixed(n);
-    memcpy(p, g->prefix, g->prefix_len);
-    p += g->prefix_len;
-    if (more)
-        memcpy(p, g->sep[from].p, more);
-    p += more;
-    for (i = 0, suffixes = 0; i < n; i++) {
-        size_t len = g->sep[from + i].len - more;
-
-        if (len)
-            memcpy(p + suffixes, g->sep[from + i].p + more, len);
-        suffixes += len;
-        end[i] = (uint32_t)suffixes;
-    }
-    rc = space_take(c->ix, c->o, bytes, level, word);
+    rc = inner_begin(c->ix, &d, level, n, g->prefix_len + more, suffixes);
     if (rc < 0)
         return rc;
-    out = (shm_word *)(c->ix->base + node_offset(*word));
-    for (i = 0; i < bytes / 8; i++) /* release: readers of the node's last use (O6) (model: Q5) */
-        shm_publish(&out[i], shm_peek(&w[i]));
-    return KIST_OK;
+    if (g->prefix_len)
+        memcpy(d.prefix, g->prefix, g->prefix_len);
+    if (more)
+        memcpy(d.prefix + g->prefix_len, g->sep[from].p, more);
+    for (i = 0; i <= n; i++)
+        d.child[i] = g->child[from + i];
+    for (i = 0, suffixes = 0; i < n; i++) {
+        const uint8_t *p = g->sep[from + i].p;
+        size_t len = g->sep[from + i].len;
+
+        d.head[i] = bytes_head(p, len, more);
+        if (len > more)
+            memcpy(d.suffix + suffixes, p + more, len - more);
+        suffixes += len - more;
+        d.end[i] = (uint32_t)suffixes;
+    }
+    return inner_done(c, &d, level, word);
+}
+
+/*
+ * What nearly every split of a leaf asks for: the path's node d with child `at` exchanged
+ * for two, where prefix, heads and suffixes of the others stay as they are. KIST_MISS: they do
+ * not, or it has no room for another.
+ */
+static int copy_inner(const struct change *c, unsigned depth, uint64_t left, uint64_t right,
+                      const uint8_t *sep, size_t len, uint64_t *word)
+{
+    uint64_t node = c->at->path[depth].node;
+    uint32_t at = c->at->path[depth].at, from, to;
+    struct inner n;
+    struct draft d;
+    size_t more;
+    int rc;
+
+    if (!inner_of(c->ix, node, &n) || at > n.count)
+        return KIST_ECORRUPT;
+    if (n.count < COPY_FROM || n.count + 1 == ORDERED_FANOUT || len < n.prefix_len ||
+        bytes_agree(n.prefix, n.prefix_len, sep, len) < n.prefix_len)
+        return KIST_MISS;
+    more = len - n.prefix_len;
+    if (n.suffix_len + more > ORDERED_SUFFIXES && n.count >= ORDERED_FEW)
+        return KIST_MISS;
+    from = at > 0 ? n.end[at - 1] : 0;
+    to = n.end[n.count - 1];
+    if (from > to || to != n.suffix_len)
+        return KIST_ECORRUPT; /* (I5) */
+    rc = inner_begin(c->ix, &d, node_level(node), n.count + 1, n.prefix_len, to + more);
+    if (rc < 0)
+        return rc;
+    memcpy(d.prefix, n.prefix, n.prefix_len);
+    memcpy(d.head, n.head, at * sizeof *d.head);
+    d.head[at] = bytes_head(sep, len, n.prefix_len);
+    memcpy(d.head + at + 1, n.head + at, (n.count - at) * sizeof *d.head);
+    memcpy(d.child, n.child, at * sizeof *d.child);
+    d.child[at] = left;
+    d.child[at + 1] = right;
+    memcpy(d.child + at + 2, n.child + at + 1, (n.count - at) * sizeof *d.child);
+    memcpy(d.end, n.end, at * sizeof *d.end);
+    for (uint32_t i = at; i <= n.count; i++)
+        d.end[i] = (uint32_t)more + (i > 0 ? n.end[i - 1] : 0);
+    memcpy(d.suffix, n.suffix, from);
+    memcpy(d.suffix + from, sep + n.prefix_len, more);
+    memcpy(d.suffix + from + more, n.suffix + from, to - from);
+    return inner_done(c, &d, node_level(node), word);
 }
 
 /* ---- publishing ------------------------------------------------------- */
@@ -423,6 +512,13 @@ static int grow_up(struct change *c, uint64_t left, uint64_t right, size_t len, 
     for (unsigned d = at->depth; d-- > 0;) {
         uint64_t node = at->path[d].node;
 
+        rc = copy_inner(c, d, left, right, space_key(c->ix, room), len, &word);
+        if (rc != KIST_MISS) {
+            c->retired[c->retired_count++] = node;
+            if (rc == KIST_OK)
+                rc = change_publish(c, d, word);
+            goto out;
+        }
         rc = gather_node(c->ix, node, &g);
         if (rc == KIST_OK && at->path[d].at > g.n)
             rc = KIST_ECORRUPT;
@@ -452,6 +548,7 @@ static int grow_up(struct change *c, uint64_t left, uint64_t right, size_t len, 
         memcpy(space_key(c->ix, room), g.prefix, g.prefix_len);
         memcpy(space_key(c->ix, room) + g.prefix_len, g.sep[m].p, g.sep[m].len);
         os_free(g.arena);
+        g.arena = NULL;
     }
     m = node_level(left) > node_level(right) ? node_level(left) : node_level(right);
     g = (struct gather){ .n = 1, .child = { left, right } };

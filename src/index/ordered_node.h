@@ -12,7 +12,7 @@
 
 #define NODE_OFFSET_MASK UINT64_C(0xffffffffff00)
 
-enum { INNER_HEAD_AT = 16, KEY_MOST = 65535 };
+enum { INNER_PREFIX_AT = 16, KEY_MOST = 65535 };
 
 static inline struct ordered_file *ordered_head(const struct ordered_index *ix)
 {
@@ -176,10 +176,16 @@ static inline uint64_t inner_word(unsigned level, unsigned count, size_t prefix_
     return (uint64_t)prefix_len << 32 | (uint64_t)count << 16 | level;
 }
 
-/* Where the prefix begins. */
-static inline uint64_t inner_fixed(uint64_t count)
+/* Where the heads begin. The prefix is before them, in the line that is read first. */
+static inline uint64_t inner_heads_at(uint64_t prefix_len)
 {
-    return INNER_HEAD_AT + 8 * count + 8 * (count + 1) + (count + 1) / 2 * 8;
+    return INNER_PREFIX_AT + (prefix_len + 7) / 8 * 8;
+}
+
+/* Where the suffixes begin. */
+static inline uint64_t inner_suffixes_at(uint64_t count, uint64_t prefix_len)
+{
+    return inner_heads_at(prefix_len) + 8 * count + 8 * (count + 1) + (count + 1) / 2 * 8;
 }
 
 /* False: no inner node that fits into its bytes. */
@@ -188,17 +194,18 @@ static inline bool inner_of(const struct ordered_index *ix, uint64_t word, struc
     uint8_t *p = ix->base + node_offset(word);
     uint64_t first = shm_peek((shm_word *)p), second = shm_peek((shm_word *)p + 1);
     uint32_t count = first >> 16 & 0xffff;
-    uint64_t fixed = inner_fixed(count);
+    uint32_t prefix_len = first >> 32 & 0xffff;
+    uint64_t suffixes_at = inner_suffixes_at(count, prefix_len);
 
     out->count = count;
-    out->prefix_len = first >> 32 & 0xffff;
+    out->prefix_len = prefix_len;
     out->suffix_len = (uint32_t)second;
-    out->head = (shm_word *)(p + INNER_HEAD_AT);
+    out->prefix = p + INNER_PREFIX_AT;
+    out->head = (shm_word *)(p + inner_heads_at(prefix_len));
     out->child = out->head + count;
     out->end = (const uint32_t *)(out->child + count + 1);
-    out->prefix = p + fixed;
-    out->suffix = out->prefix + out->prefix_len;
-    return count < ORDERED_FANOUT && fixed + out->prefix_len + out->suffix_len <= node_bytes(word);
+    out->suffix = p + suffixes_at;
+    return count < ORDERED_FANOUT && suffixes_at + out->suffix_len <= node_bytes(word);
 }
 
 /* Separator i behind the prefix. */
@@ -268,7 +275,7 @@ void space_retire(struct ordered_index *ix, uint64_t word);
 
 /* Room for a key; there are three. And for a node that is being built. */
 uint8_t *space_key(struct ordered_index *ix, unsigned which);
-shm_word *space_scratch(struct ordered_index *ix, uint64_t bytes);
+uint64_t *space_scratch(struct ordered_index *ix, uint64_t bytes);
 
 /* All nodes that the root leads to, parents first; false ends it. ordered_space.c uses it
  * to find what is free. KIST_OK, ORDERED_OUTSIDE, KIST_ECORRUPT. */

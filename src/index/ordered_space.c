@@ -10,8 +10,9 @@
  * has had: those from `fresh` on.
  *
  *     take:  list -> free page -> fresh page -> quarantine, if it is an eighth
- *            of all -> look around, the same -> a longer file -> if there is no
- *            room for that: quarantine and look around, however little they give
+ *            of all, or a part of an eighth in all lists -> look around, if others left
+ *            something, or lists have a quarter -> a longer file -> if there is
+ *            no room for that: quarantine and look around, however little they give
  *
  * tests/model/reuse.pml has the steps that comments name: (model: Q1).
  */
@@ -46,23 +47,27 @@ struct ordered_space {
     uint64_t waiting;           /* bytes in it */
     uint64_t taken[TAKEN_MOST]; /* by the change under way: nothing leads there yet */
     unsigned taken_count;
-    bool saves; /* the change under way makes room: it may use the spare pages */
+    bool complete;         /* the lists have all that is free, */
+    uint64_t built, fresh; /* as long as nobody else changes these */
+    bool saves;            /* the change under way makes room: it may use the spare pages */
     uint8_t *key;
-    shm_word *scratch;
+    uint64_t *scratch;
     uint64_t scratch_bytes;
 };
 
 /* ---- lists ------------------------------------------------------------ */
 
-/* Without memory the node is lost to this process, until somebody looks around. */
-static void list_add(struct list *l, uint64_t word)
+/* Without memory the node is lost to this process, until it looks around. */
+static void list_add(struct ordered_space *sp, struct list *l, uint64_t word)
 {
     if (l->n == l->room) {
         size_t room = l->room ? 2 * l->room : 64;
         uint64_t *more = os_resize(l->word, room * sizeof *more);
 
-        if (!more)
+        if (!more) {
+            sp->complete = false;
             return;
+        }
         l->word = more;
         l->room = room;
     }
@@ -100,8 +105,9 @@ void ordered_space_drop(struct ordered_space *sp)
 static void cut_page(struct ordered_space *sp, uint64_t page, unsigned c, unsigned first)
 {
     for (unsigned u = UNITS; u >= first + (1u << c); u -= 1u << c)
-        list_add(&sp->free[c], node_make(page * INDEX_PAGE + (u - (1u << c)) * ORDERED_UNIT,
-                                         (uint64_t)ORDERED_UNIT << c, 0));
+        list_add(sp, &sp->free[c],
+                 node_make(page * INDEX_PAGE + (u - (1u << c)) * ORDERED_UNIT,
+                           (uint64_t)ORDERED_UNIT << c, 0));
 }
 
 static void forget_lists(struct ordered_space *sp)
@@ -110,6 +116,17 @@ static void forget_lists(struct ordered_space *sp)
         sp->free[c].n = 0;
     sp->retired.n = 0;
     sp->waiting = 0;
+    sp->complete = false;
+}
+
+/* Bytes in them. */
+static uint64_t listed(const struct ordered_space *sp)
+{
+    uint64_t bytes = sp->waiting;
+
+    for (unsigned c = 0; c < CLASSES; c++)
+        bytes += sp->free[c].n * ORDERED_UNIT << c;
+    return bytes;
 }
 
 /* The pages that the file has by now are not for this map to give. */
@@ -127,10 +144,13 @@ static int resize(struct ordered_index *ix)
 int space_begin(struct ordered_index *ix, bool saves)
 {
     struct ordered_space *sp = ix->space;
-    uint64_t walks = shm_peek(&ordered_head(ix)->walks);
+    struct ordered_file *head = ordered_head(ix);
+    uint64_t walks = shm_peek(&head->walks);
     int rc;
 
     if (sp && sp->walks == walks) { /* (model: Q1) */
+        /* Another one's retired nodes, and what he left unfinished, are in no list here. */
+        sp->complete &= sp->built == shm_peek(&head->built) && sp->fresh == shm_peek(&head->fresh);
         sp->taken_count = 0;
         sp->saves = saves;
         return KIST_OK;
@@ -155,8 +175,11 @@ int space_begin(struct ordered_index *ix, bool saves)
         return rc;
     forget_lists(sp);
     pages_none_free(&sp->pages);
-    if (shm_peek(&ordered_head(ix)->built) == 0) { /* nothing has ever led to page 0 */
-        shm_publish(&ordered_head(ix)->walks, ++walks);
+    sp->built = shm_peek(&head->built);
+    sp->fresh = shm_peek(&head->fresh);
+    if (sp->built == 0) { /* nothing has ever led to page 0 */
+        shm_publish(&head->walks, ++walks);
+        sp->complete = sp->fresh == 1;
         cut_page(sp, 0, 0, 1);
     }
     sp->walks = walks;
@@ -170,12 +193,12 @@ uint8_t *space_key(struct ordered_index *ix, unsigned which)
     return ix->space->key + (size_t)which * (KEY_MOST + 1);
 }
 
-shm_word *space_scratch(struct ordered_index *ix, uint64_t bytes)
+uint64_t *space_scratch(struct ordered_index *ix, uint64_t bytes)
 {
     struct ordered_space *sp = ix->space;
 
     if (bytes > sp->scratch_bytes) {
-        shm_word *more = os_resize(sp->scratch, bytes);
+        uint64_t *more = os_resize(sp->scratch, bytes);
 
         if (!more)
             return NULL;
@@ -190,7 +213,7 @@ shm_word *space_scratch(struct ordered_index *ix, uint64_t bytes)
 static void bump(const struct index_owner *o)
 {
     o->reuse(o->arg); /* (model: Q3) */
-    shm_fence(); /* the bump before every store into a released node (O6) (model: Q4) */
+    shm_fence();      /* the bump before every store into a released node (O6) (model: Q4) */
 }
 
 /* A node's memory may be written from here on. Of a shape that no node has, it is
@@ -201,7 +224,7 @@ static void now_free(struct ordered_space *sp, uint64_t word)
     unsigned c = class_of(bytes);
 
     if (c < CLASSES && bytes == (uint64_t)ORDERED_UNIT << c && at % bytes == 0)
-        list_add(&sp->free[c], word);
+        list_add(sp, &sp->free[c], word);
     else if (c == CLASSES && at % INDEX_PAGE == 0 && bytes % INDEX_PAGE == 0)
         pages_give(&sp->pages, at, bytes);
 }
@@ -276,7 +299,7 @@ static uint64_t collect(struct ordered_space *sp, const struct look *l, uint64_t
                 continue;
             found += size * ORDERED_UNIT;
             if (adopt)
-                list_add(&sp->free[c],
+                list_add(sp, &sp->free[c],
                          node_make(page * INDEX_PAGE + u * ORDERED_UNIT, size * ORDERED_UNIT, 0));
         }
     }
@@ -317,15 +340,19 @@ static int look_around(struct ordered_index *ix, const struct index_owner *o, bo
         shm_publish(&head->fresh, fresh);
     }
     found = collect(sp, &l, fresh, false);
-    if (found > 0 && (must || found >= pages * INDEX_PAGE / RELEASE_SHARE)) {
+    if (found > 0 && (must || !sp->complete || found >= pages * INDEX_PAGE / RELEASE_SHARE)) {
         /* Told before a node is written: lists of other processes have them too (model: Q2). */
         shm_publish(&head->walks, sp->walks + 1);
         sp->walks++;
         bump(o);
         forget_lists(sp);
         pages_none_free(&sp->pages);
+        sp->complete = true;
         (void)collect(sp, &l, fresh, true);
     }
+    sp->complete |= found == 0;
+    sp->built = shm_peek(&head->built);
+    sp->fresh = shm_peek(&head->fresh);
 out:
     os_free(l.used);
     os_free(l.class);
@@ -344,6 +371,7 @@ static uint64_t take_pages(struct ordered_index *ix, uint64_t n)
     if (page == 0 && fresh > 0 && fresh <= ix->space->pages.count &&
         n + keep <= ix->space->pages.count - fresh) {
         page = fresh;
+        ix->space->fresh = fresh + n;
         shm_publish(&head->fresh, fresh + n); /* before they are written */
     }
     return page;
@@ -379,16 +407,19 @@ static int take(struct ordered_index *ix, const struct index_owner *o, uint64_t 
 
     if (take_now(ix, bytes, word))
         return KIST_OK;
-    if (sp->waiting >= (share > RELEASE_LEAST ? share : RELEASE_LEAST)) {
+    share = share > RELEASE_LEAST ? share : RELEASE_LEAST;
+    if (sp->waiting >= share || (listed(sp) >= share && sp->waiting >= share / 4)) {
         release_retired(sp, o);
         if (take_now(ix, bytes, word))
             return KIST_OK;
     }
-    rc = look_around(ix, o, false);
-    if (rc < 0)
-        return rc;
-    if (take_now(ix, bytes, word))
-        return KIST_OK;
+    if (!sp->complete || listed(sp) >= 2 * share) { /* or pages may be empty */
+        rc = look_around(ix, o, false);
+        if (rc < 0)
+            return rc;
+        if (take_now(ix, bytes, word))
+            return KIST_OK;
+    }
     grown = index_grow(&ix->file, whole_pages(bytes) + SPARE);
     if (grown == 0)
         grown = resize(ix);
@@ -421,6 +452,7 @@ int space_take(struct ordered_index *ix, const struct index_owner *o, uint64_t b
 void space_done(struct ordered_index *ix)
 {
     ix->space->taken_count = 0;
+    ix->space->built = shm_peek(&ordered_head(ix)->built);
 }
 
 void space_abandon(struct ordered_index *ix)
@@ -433,6 +465,8 @@ void space_abandon(struct ordered_index *ix)
 
 void space_retire(struct ordered_index *ix, uint64_t word)
 {
-    list_add(&ix->space->retired, word & ~UINT64_C(0xff));
-    ix->space->waiting += node_bytes(word);
+    struct ordered_space *sp = ix->space;
+
+    list_add(sp, &sp->retired, word & ~UINT64_C(0xff));
+    sp->waiting += node_bytes(word);
 }
