@@ -305,7 +305,7 @@ static int change(struct commit *cm, const struct spool *sp, const struct record
     struct found old = { 0 };
     struct index_room room;
     /* The old value is not read: only its lengths count. */
-    int rc = core_find_room(cm->w.core, e.key, e.key_hash, VERIFY_OTHERS, &old, &room);
+    int rc = core_find_room(cm->w.core, e.key, e.key_hash, VERIFY_OTHERS, NULL, &old, &room);
 
     if (rc < 0 && !(rc == KIST_ECORRUPT && old.slot))
         return rc;

@@ -26,6 +26,8 @@ struct change {
     enum condition condition;
     uint64_t sequence;    /* for IF_SEQUENCE */
     kist_view **existing; /* for IF_ABSENT, or NULL */
+    struct look_ahead ahead;
+    struct index_room *room; /* of the caller's */
 };
 
 /* ---- what the index asks back ----------------------------------------- */
@@ -164,13 +166,13 @@ static void account(struct writer *w, const struct entry *e, struct key_record b
 }
 
 static int publish(struct writer *w, struct change *ch, const struct found *old,
-                   struct index_room *room, struct key_record before, uint64_t *place)
+                   struct key_record before, uint64_t *place)
 {
     struct entry *e = &ch->entry;
     struct state next = w->state;
     bool tombstone = e->kind == RECORD_DELETE;
     uint64_t origin;
-    int rc = old->slot ? KIST_OK : core_room(w->core, e->key, e->key_hash, room);
+    int rc = old->slot ? KIST_OK : core_room(w->core, e->key, e->key_hash, ch->room);
 
     if (rc == KIST_OK)
         rc = append_room(w->core, &next, entry_size(e), tombstone ? APPEND_DELETE : APPEND_PUT);
@@ -185,27 +187,21 @@ static int publish(struct writer *w, struct change *ch, const struct found *old,
     rc = append(w->core, &next, e, is_durable(w), place);
     if (rc < 0)
         return rc;
-    core_publish(w->core, old->slot, room, e->key, e->key_hash, *place);
+    core_publish(w->core, old->slot, ch->room, e->key, e->key_hash, *place);
     account(w, e, before, &next, *place);
     return KIST_OK;
 }
 
 /* Ask for the lines that will be needed, so that one wait follows the other as
- * seldom as may be: the key's bucket, while the value is hashed and the locks are
- * taken; ... */
-static void prefetch_bucket(kist_bank *h, uint64_t hash)
+ * seldom as may be: where the key is, or would be, while the value is hashed and the locks
+ * are taken; ... */
+static void look_ahead(kist_bank *h, struct change *ch, kist_bytes key, uint64_t hash)
 {
-    struct core *c;
-    struct hash_block b;
     uint64_t change;
+    struct core *c = core_ready(h, &change);
 
-    if (kist_read_begin() < 0)
-        return;
-    c = core_ready(h, &change);
-    if (c && core_index(c)->kind == KIST_INDEX_HASH &&
-        hash_block_of(index_hash(core_index(c)), hash, &b))
-        __builtin_prefetch(b.home);
-    kist_read_end();
+    if (c)
+        core_look_ahead(c, key, hash, &ch->ahead, ch->room);
 }
 
 /* ... where the record will be, while the key is looked up. */
@@ -280,7 +276,6 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
 {
     struct found old = { 0 };
     struct key_record before = { 0 };
-    struct index_room room;
     /* The old value is not read: only its lengths count. */
     uint32_t verify = ch->condition == ALWAYS ? VERIFY_OTHERS : w->handle->verify;
     bool live = false;
@@ -292,7 +287,8 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
         if (rc != NOT_LIKELY)
             return rc;
     }
-    rc = core_find_room(w->core, ch->entry.key, ch->entry.key_hash, verify, &old, &room);
+    rc = core_find_room(w->core, ch->entry.key, ch->entry.key_hash, verify, &ch->ahead, &old,
+                        ch->room);
     if (rc == KIST_ECORRUPT && old.slot && ch->condition == ALWAYS) {
         /* Stored again, or deleted, a damaged entry is well again. */
         if (old.record)
@@ -307,7 +303,7 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
         old = (struct found){ 0 };
     }
     rc = condition_check(w, ch, live ? &old : NULL);
-    return rc == KIST_OK ? publish(w, ch, &old, &room, before, place) : rc;
+    return rc == KIST_OK ? publish(w, ch, &old, before, place) : rc;
 }
 
 static int change(kist_bank *h, struct change *ch)
@@ -331,6 +327,7 @@ static int change(kist_bank *h, struct change *ch)
 static int put(kist_bank *h, kist_bytes key, kist_bytes value, struct change *ch)
 {
     uint64_t few[SUMS_ON_STACK], *sums = few, key_hash;
+    struct index_room room;
     int rc;
 
     if (key.len > KIST_KEY_MAX)
@@ -344,8 +341,12 @@ static int put(kist_bank *h, kist_bytes key, kist_bytes value, struct change *ch
         if (!sums)
             return KIST_ENOMEM;
     }
+    ch->room = &room;
+    rc = kist_read_begin(); /* around all, for what look_ahead() found */
+    if (rc < 0)
+        goto out;
     key_hash = record_hash_key(&h->bank->set.record, key.data, key.len);
-    prefetch_bucket(h, key_hash);
+    look_ahead(h, ch, key, key_hash);
     ch->entry = (struct entry){
         .kind = RECORD_PUT,
         .key = key,
@@ -355,6 +356,8 @@ static int put(kist_bank *h, kist_bytes key, kist_bytes value, struct change *ch
         .sums = sums,
     };
     rc = change(h, ch);
+    kist_read_end();
+out:
     if (sums != few)
         os_free(sums);
     return rc;
@@ -385,7 +388,8 @@ int kist_put_if_sequence(kist_bank *h, kist_bytes key, kist_bytes value, uint64_
 
 int kist_delete(kist_bank *h, kist_bytes key)
 {
-    struct change ch = { .condition = ALWAYS };
+    struct index_room room;
+    struct change ch = { .condition = ALWAYS, .room = &room };
     uint64_t origin = 0;
 
     if (key.len > KIST_KEY_MAX)

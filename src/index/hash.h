@@ -53,14 +53,7 @@
 #include "index/file.h"
 
 /* The thread sanitizer takes plain vector loads for races. */
-#if defined(__SANITIZE_THREAD__)
-#define HASH_NO_VECTORS 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HASH_NO_VECTORS 1
-#endif
-#endif
-#if defined(__SSE2__) && !defined(HASH_NO_VECTORS)
+#if defined(__SSE2__) && !defined(SHM_RACES_ARE_SEEN)
 #include <emmintrin.h>
 #define HASH_SSE2 1
 #endif

@@ -180,6 +180,15 @@ enum ordered_where {
 int ordered_find(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                  enum ordered_where where, struct ordered_spot *out);
 
+/* The search for ORDERED_AT in two parts, so that something else can be done while the leaf
+ * comes from memory. Down to the leaf, which is asked for, and not looked at ... */
+void ordered_approach(const struct ordered_index *ix, kist_bytes key, struct ordered_spot *out);
+
+/* ... and the rest, for the one writer (O7) and only if the reuse counter is what it was
+ * before the approach. Where another writer has changed the path since, it is gone anew. */
+int ordered_arrive(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
+                   struct ordered_spot *at);
+
 /* KIST_OK, or KIST_END in an empty tree; or as above. */
 int ordered_first(const struct ordered_index *ix, struct ordered_spot *out);
 int ordered_last(const struct ordered_index *ix, struct ordered_spot *out);

@@ -9,19 +9,30 @@
 
 #include "kist/kist.h"
 
-enum { LINE = 64, INNER_LINES = 9, STEP_TIMES = 4 };
+enum { LINE = 64, LEAF_LINES = 4, INNER_LINES = 9, STEP_TIMES = 4 };
 
 /* ---- down ------------------------------------------------------------- */
 
-static inline void fetch(const uint8_t *p, uint64_t bytes, unsigned most)
+/* Wherever that is: no more than a hint. */
+static inline void prefetch_lines(const uint8_t *p, unsigned from, unsigned to)
 {
-    for (uint64_t i = 0; i < bytes && i < (uint64_t)most * LINE; i += LINE)
-        __builtin_prefetch(p + i);
+    for (unsigned i = from; i < to; i++)
+        __builtin_prefetch(p + (size_t)i * LINE);
 }
 
+/*
+ * Have a node that is inside come: a leaf, or of an inner node what is before its children,
+ * most often. ⚑ The first line is loaded: where the TLB does not have the page, prefetches
+ * alone came to nothing (docs/decisions/0018).
+ */
 static inline void fetch_node(const struct ordered_index *ix, uint64_t word)
 {
-    fetch(ix->base + node_offset(word), node_bytes(word), INNER_LINES);
+    const uint8_t *p = ix->base + node_offset(word);
+
+    shm_touch(p);
+    prefetch_lines(p, 1, LEAF_LINES);
+    if (node_level(word) > 0)
+        prefetch_lines(p, LEAF_LINES, INNER_LINES);
 }
 
 /* How many of n ascending numbers are below h. */
@@ -64,6 +75,7 @@ static inline unsigned pick_child(const struct inner *n, kist_bytes key)
     return at;
 }
 
+/* To the leaf, which is asked for. */
 static int descend(const struct ordered_index *ix, kist_bytes key, struct ordered_spot *out)
 {
     uint64_t word = shm_read(&ordered_head(ix)->root);
@@ -88,9 +100,17 @@ static int descend(const struct ordered_index *ix, kist_bytes key, struct ordere
         word = shm_read(&n.child[out->path[out->depth++].at]); /* (model: G1, R2) */
     }
     out->leaf = word;
-    if (word) /* pairs with ordered_insert() (O5) (model: G2) */
-        out->order = shm_read(&leaf_of(ix, word)->order);
     return KIST_OK;
+}
+
+/* Does the path lead to its leaf? Its nodes are what they were when it was gone. */
+static bool leads_there(const struct ordered_index *ix, const struct ordered_spot *at)
+{
+    uint64_t word = shm_peek(&ordered_head(ix)->root);
+
+    for (uint32_t d = 0; d < at->depth && word == at->path[d].node; d++)
+        word = shm_peek(inner_child(ix, word, at->path[d].at));
+    return word == at->leaf;
 }
 
 /* ---- in a leaf -------------------------------------------------------- */
@@ -117,22 +137,23 @@ static int find_rank(const struct ordered_index *ix, const struct index_owner *o
 {
     const struct ordered_leaf *leaf = leaf_of(ix, at->leaf);
     const shm_word *head = leaf->head;
-    unsigned n = order_count(at->order), below = 0, upto = 0, bad = 0;
-    uint64_t h, order = at->order;
+    unsigned n, below = 0, upto = 0;
+    uint64_t h, order;
 
     if (at->leaf == 0)
         return KIST_MISS;
+    at->order = order = shm_read(&leaf->order); /* pairs with ordered_insert() (O5) (model: G2) */
+    n = order_count(order);
+    if (!order_is_whole(order))
+        return KIST_ECORRUPT;
     h = bytes_head(key.data, key.len, shm_peek(&leaf->skip) & 0xffff);
     for (unsigned i = 0; i < n; i++) {
         unsigned e = (unsigned)((order >>= 4) & 15);
-        uint64_t w = shm_peek(head + e); /* e = 15 would be a slot's word (model: G3, R3) */
+        uint64_t w = shm_peek(head + e); /* (model: G3, R3) */
 
         below += w < h;
         upto += w <= h;
-        bad |= e == ORDERED_WAYS;
     }
-    if (bad)
-        return KIST_ECORRUPT;
     while (below < upto) {
         unsigned middle = (below + upto) / 2;
         int c;
@@ -193,13 +214,9 @@ static int descend_edge(const struct ordered_index *ix, struct ordered_spot *at,
 static void fetch_sibling(const struct ordered_index *ix, const struct inner *n, unsigned at,
                           bool right)
 {
-    uint64_t word;
-
-    if (right ? at >= n->count : at == 0)
-        return;
-    word = shm_peek(&n->child[right ? at + 1 : at - 1]);
-    if (node_is_inside(ix, word))
-        fetch(ix->base + node_offset(word), node_bytes(word), 4);
+    if (right ? at < n->count : at > 0)
+        prefetch_lines(ix->base + node_offset(shm_peek(&n->child[right ? at + 1 : at - 1])), 0,
+                       LEAF_LINES);
 }
 
 /* To the nearest entry of another leaf, on the right or on the left. */
@@ -307,6 +324,20 @@ int ordered_find(const struct ordered_index *ix, const struct index_owner *o, ki
         rc = step(ix, out, right);
     out->seen = 0;
     return rc == KIST_END ? KIST_MISS : rc;
+}
+
+void ordered_approach(const struct ordered_index *ix, kist_bytes key, struct ordered_spot *out)
+{
+    if (descend(ix, key, out) != KIST_OK)
+        out->leaf = out->depth = 0; /* to arrive somewhere is another matter */
+}
+
+int ordered_arrive(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
+                   struct ordered_spot *at)
+{
+    /* Nodes do not change (O4): the same ones in a row cover the same keys. */
+    return leads_there(ix, at) ? find_rank(ix, o, key, at)
+                               : ordered_find(ix, o, key, ORDERED_AT, at);
 }
 
 /* The location of entry e, added to the n there are. */

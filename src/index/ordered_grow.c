@@ -95,7 +95,7 @@ static void node_write(const struct ordered_index *ix, uint64_t word, const uint
 {
     shm_word *to = (shm_word *)(ix->base + node_offset(word));
 
-#ifdef ORDERED_RACY /* the thread sanitizer knows nothing of fences */
+#ifdef SHM_RACES_ARE_SEEN
     for (uint64_t i = 0; i < bytes / 8; i++)
         shm_publish(&to[i], from[i]);
 #else
@@ -117,10 +117,11 @@ static unsigned leaf_entries(const struct ordered_leaf *leaf, uint64_t order, st
     return n;
 }
 
-/* Free entries are those whose slot is 0 (O4). ORDERED_WAYS: there is none. */
-static unsigned free_entry(const struct ordered_leaf *leaf)
+/* Free entries are those whose slot is 0 (O4); they are taken in a row, so none is below as
+ * many as the order has. ORDERED_WAYS: there is none. */
+static unsigned free_entry(const struct ordered_leaf *leaf, uint64_t order)
 {
-    unsigned e = 0;
+    unsigned e = order_count(order);
 
     while (e < ORDERED_WAYS && shm_peek(&leaf->slot[e]) != 0)
         e++;
@@ -504,11 +505,12 @@ static unsigned split_inner_at(const struct gather *g, bool ascending)
 static int grow_up(struct change *c, uint64_t left, uint64_t right, size_t len, bool ascending)
 {
     const struct ordered_spot *at = c->at;
-    struct gather g = { 0 };
+    struct gather g;
     unsigned room = 0, m;
     uint64_t word, l, r;
     int rc;
 
+    g.arena = NULL;
     for (unsigned d = at->depth; d-- > 0;) {
         uint64_t node = at->path[d].node;
 
@@ -628,41 +630,50 @@ static int split_leaf(struct change *c)
     return grow_up(c, left, right, len, m == n - 1);
 }
 
+static bool has_room(const struct ordered_index *ix, const struct ordered_spot *at)
+{
+    return at->leaf && free_entry(leaf_of(ix, at->leaf), at->order) < ORDERED_WAYS;
+}
+
+/* Change the tree so that there is more room where the key will be. */
+static int make_room(struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
+                     struct ordered_spot *at)
+{
+    struct change c = { .ix = ix, .o = o, .key = key, .at = at };
+    bool rebuild = at->leaf && order_count(at->order) < REBUILD_BELOW;
+    int rc = space_begin(ix, rebuild);
+
+    if (rc < 0)
+        return rc;
+    if (at->leaf == 0)
+        rc = make_leaf(&c);
+    else
+        rc = rebuild ? rebuild_leaf(&c) : split_leaf(&c);
+    if (rc != KIST_OK)
+        space_abandon(ix);
+    return rc;
+}
+
 int ordered_room(struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                  struct ordered_spot *at)
 {
-    for (int tries = 0; tries < 2; tries++) {
-        struct change c = { .ix = ix, .o = o, .key = key, .at = at };
-        bool rebuild;
-        int rc;
+    for (int tries = 0; tries < 2 && !has_room(ix, at); tries++) {
+        int rc = make_room(ix, o, key, at);
 
-        if (at->leaf && order_count(at->order) < ORDERED_WAYS &&
-            free_entry(leaf_of(ix, at->leaf)) < ORDERED_WAYS)
-            return KIST_OK;
-        rebuild = at->leaf && order_count(at->order) < REBUILD_BELOW;
-        rc = space_begin(ix, rebuild);
-        if (rc < 0)
+        if (rc != KIST_OK)
             return rc;
-        if (at->leaf == 0)
-            rc = make_leaf(&c);
-        else
-            rc = rebuild ? rebuild_leaf(&c) : split_leaf(&c);
-        if (rc != KIST_OK) {
-            space_abandon(ix);
-            return rc;
-        }
         rc = ordered_find(ix, o, key, ORDERED_AT, at);
         if (rc != KIST_MISS)
             return rc == KIST_OK ? KIST_ECORRUPT : rc;
     }
-    return at->leaf && free_entry(leaf_of(ix, at->leaf)) < ORDERED_WAYS ? KIST_OK : KIST_ECORRUPT;
+    return has_room(ix, at) ? KIST_OK : KIST_ECORRUPT;
 }
 
 void ordered_insert(struct ordered_index *ix, kist_bytes key, struct ordered_spot *at,
                     uint64_t place)
 {
     struct ordered_leaf *leaf = leaf_of(ix, at->leaf);
-    unsigned e = free_entry(leaf);
+    unsigned e = free_entry(leaf, at->order);
 
     shm_publish(&leaf->head[e], bytes_head(key.data, key.len, shm_peek(&leaf->skip) & 0xffff));
     shm_publish(&leaf->slot[e], place & LOC_MASK); /* (model: P3) */

@@ -58,6 +58,14 @@ static inline unsigned order_at(uint64_t order, unsigned rank)
 {
     return (unsigned)(order >> (4 * rank + 4)) & 15;
 }
+/* Whether there are entries where it says; there is none that is 15. */
+static inline bool order_is_whole(uint64_t order)
+{
+    unsigned n = order_count(order);
+    uint64_t all = order & order >> 1 & order >> 2 & order >> 3 & UINT64_C(0x1111111111111110);
+
+    return (all & ((UINT64_C(1) << 4 << (4 * n & 63)) - 1)) == 0;
+}
 static inline uint64_t order_insert(uint64_t order, unsigned rank, unsigned entry)
 {
     unsigned bit = 4 * rank + 4;
@@ -82,15 +90,7 @@ static inline uint64_t order_straight(unsigned n)
 /* ---- bytes ------------------------------------------------------------ */
 
 /* Bytes of nodes that may be used again meanwhile are read here only. */
-#if defined(__SANITIZE_THREAD__)
-#define ORDERED_RACY 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define ORDERED_RACY 1
-#endif
-#endif
-
-#ifdef ORDERED_RACY
+#ifdef SHM_RACES_ARE_SEEN
 /* Not as calls that the sanitizer would see. */
 #define RACY static inline __attribute__((no_sanitize("thread")))
 RACY int racy_compare(const uint8_t *a, const uint8_t *b, size_t n)
@@ -206,6 +206,17 @@ static inline bool inner_of(const struct ordered_index *ix, uint64_t word, struc
     out->end = (const uint32_t *)(out->child + count + 1);
     out->suffix = p + suffixes_at;
     return count < ORDERED_FANOUT && suffixes_at + out->suffix_len <= node_bytes(word);
+}
+
+/* The same word as child[at] of inner_of(), for a node that is known to be one. */
+static inline const shm_word *inner_child(const struct ordered_index *ix, uint64_t word,
+                                          unsigned at)
+{
+    const uint8_t *p = ix->base + node_offset(word);
+    uint64_t first = shm_peek((const shm_word *)p);
+
+    return (const shm_word *)(p + inner_heads_at(first >> 32 & 0xffff)) + (first >> 16 & 0xffff) +
+           at;
 }
 
 /* Separator i behind the prefix. */

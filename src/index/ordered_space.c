@@ -9,10 +9,11 @@
  * from then on, says `walks`. In between, each process takes pages that none
  * has had: those from `fresh` on.
  *
- *     take:  list -> free page -> fresh page -> quarantine, if it is an eighth
- *            of all, or a part of an eighth in all lists -> look around, if others left
- *            something, or lists have a quarter -> a longer file -> if there is
- *            no room for that: quarantine and look around, however little they give
+ *     take:  list -> free page -> fresh page -> quarantine, if it is an eighth of
+ *            all, or 256 KiB, or a quarter of that with lists that have an eighth
+ *            -> look around, if others left something, or lists have a quarter -> a
+ *            longer file -> if there is no room for that: quarantine and look
+ *            around, however little they give
  *
  * tests/model/reuse.pml has the steps that comments name: (model: Q1).
  */
@@ -31,6 +32,7 @@ enum {
     KEYS = 3,
     RELEASE_SHARE = 8,
     RELEASE_LEAST = 4 * INDEX_PAGE,
+    RELEASE_MOST = 64 * INDEX_PAGE, /* so that nodes are still near when they are used again */
     SPARE = CLASSES, /* pages that are kept for changes that make room, one a class */
 };
 
@@ -403,12 +405,14 @@ static int take(struct ordered_index *ix, const struct index_owner *o, uint64_t 
 {
     struct ordered_space *sp = ix->space;
     uint64_t share = sp->pages.count * INDEX_PAGE / RELEASE_SHARE;
+    uint64_t enough = share < RELEASE_LEAST ? RELEASE_LEAST
+                      : share > RELEASE_MOST ? RELEASE_MOST
+                                             : share;
     int rc, grown;
 
     if (take_now(ix, bytes, word))
         return KIST_OK;
-    share = share > RELEASE_LEAST ? share : RELEASE_LEAST;
-    if (sp->waiting >= share || (listed(sp) >= share && sp->waiting >= share / 4)) {
+    if (sp->waiting >= enough || (listed(sp) >= share && sp->waiting >= enough / 4)) {
         release_retired(sp, o);
         if (take_now(ix, bytes, word))
             return KIST_OK;

@@ -718,6 +718,55 @@ TEST(two_writers_that_take_turns_do_not_give_out_a_node_twice)
     world_end(&w);
 }
 
+/* Between the two parts of a search another writer fills and empties the leaf, and
+ * changes what leads to it. */
+TEST(a_search_that_began_before_others_wrote_ends_where_the_key_is)
+{
+    enum { ROUNDS = 3000, NEAR = 40, WRITES = 60 };
+    struct world w = world_in_a_file((size_t)64 << 20);
+    struct ordered_index *other = open_again(&w, true);
+    struct rng rng = { test_seed() };
+    uint64_t stayed = 0, same = 0;
+
+    for (test_case = 0; test_case < test_scaled(ROUNDS); test_case++) {
+        uint64_t about = rng_below(&rng, 100000), reuse, n = rng_below(&rng, WRITES);
+        uint64_t number = __builtin_bswap64(about);
+        kist_bytes k = { &number, sizeof number };
+        struct ordered_spot begun, whole;
+        int rc;
+
+        must(index_refresh(&w.ix->file, UINT64_MAX) >= 0);
+        reuse = w.heap->reuse;
+        ordered_approach(w.ix, k, &begun);
+        for (uint64_t i = 0; i < n; i++) {
+            kist_bytes near = ordered_number(about + rng_below(&rng, NEAR));
+
+            if (test_case % 3 == 2)
+                (void)take_out_of(&w, other, near);
+            else
+                must_ok(try_put_in(&w, other, near));
+        }
+        if (w.heap->reuse != reuse)
+            continue;
+        stayed++;
+        must(index_refresh(&w.ix->file, UINT64_MAX) >= 0);
+        rc = find(&w, w.ix, k, ORDERED_AT, &whole);
+        same += begun.leaf == whole.leaf;
+        must_rc(ordered_arrive(w.ix, &w.o, k, &begun), rc);
+        must(begun.leaf == whole.leaf && begun.order == whole.order && begun.rank == whole.rank);
+        if (rc == KIST_MISS) {
+            must_ok(ordered_room(w.ix, &w.o, k, &begun));
+            ordered_insert(w.ix, k, &begun, heap_add(w.heap, k.data, k.len));
+        }
+    }
+    must(stayed > test_case / 2 && same > 0 && same < stayed);
+    test_case = 0;
+    must(index_refresh(&w.ix->file, UINT64_MAX) >= 0);
+    (void)checked(&w);
+    ordered_close(other);
+    world_end(&w);
+}
+
 static struct world *overtaken;
 static uint64_t overtaken_from, overtaken_by;
 
