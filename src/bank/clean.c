@@ -200,12 +200,6 @@ int clean_below(kist_bank *h, uint64_t n)
 
 /* ⚑ A batch that is cleaned in part counts because a mark says that its commit is
  * durable: no segment goes before such a mark is (sync_vouched()). */
-static void note_batch(struct live *l, uint64_t first, uint64_t commit)
-{
-    shm_store(&l->range_first, first);
-    shm_store(&l->range_end, commit);
-}
-
 int clean_before_batch(kist_bank *h, uint64_t first, uint64_t commit)
 {
     struct writer w;
@@ -213,7 +207,7 @@ int clean_before_batch(kist_bank *h, uint64_t first, uint64_t commit)
 
     if (rc < 0)
         return rc;
-    note_batch(w.core->live, first, commit);
+    live_note_batch(w.core->live, first, commit);
     write_end(&w);
     return clean_below(h, place_n(first));
 }
@@ -231,7 +225,7 @@ static int look_for_commit(struct writer *w, struct cleaning *cl, const struct s
     uint64_t at;
     int rc;
 
-    if (place < cl->looked || (place >= shm_peek(&l->range_first) && place < shm_peek(&l->range_end)))
+    if (place < cl->looked || live_has_batch(l, place))
         return KIST_OK;
     do
         rc = walk_next(&walk, &r, &at);
@@ -243,7 +237,7 @@ static int look_for_commit(struct writer *w, struct cleaning *cl, const struct s
         return KIST_OK; /* it was given up */
     memcpy(&body, record_value(r), sizeof body);
     if (body.count != 0 && body.first <= place)
-        note_batch(l, body.first, at);
+        live_note_batch(l, body.first, at);
     else if (body.count != 0) /* ⚑ given up, and another one follows in the run */
         cl->looked = body.first;
     return KIST_OK;

@@ -102,7 +102,7 @@ struct live {
     shm_word emptying; /* N whose tombstones are given up: keys in it may be
                           without a slot, until its file is gone */
     shm_word range_first, range_end; /* the places of a batch that was committed, as who
-                          cleaned last, or replaced, has found it */
+                          cleaned last, or replaced, has found it; see live_note_batch() */
 
     shm_word intent; /* 640: 1: the next four tell of a split to finish */
     shm_word intent_old, intent_prefix, intent_lo, intent_hi;
@@ -173,12 +173,29 @@ void live_retire(struct live *l);
 /* Over everything but lock, seats, clean, and dirty; never 0. */
 uint64_t live_checksum(const struct live *l);
 
+/* A batch between these places was committed. ⚑ In between there is none: the first place of
+ * one and the end of another would vouch for what was given up between them, to readers and,
+ * where the writer is killed, to whoever comes next. */
+static inline void live_note_batch(struct live *l, uint64_t first, uint64_t end)
+{
+    shm_store(&l->range_end, 0);
+    shm_publish(&l->range_first, first);
+    shm_publish(&l->range_end, end); /* both pair with live_has_batch() */
+}
+
+/* Does `place` lie in the batch that was noted last? */
+static inline bool live_has_batch(const struct live *l, uint64_t place)
+{
+    uint64_t end = shm_read(&l->range_end), first = shm_read(&l->range_first);
+
+    return place >= first && place < end && shm_peek(&l->range_end) == end;
+}
+
 /* Is a record at `place` known to count? Of one in a batch it is known while that batch
  * is the one that was noted last. */
 static inline bool live_counts(const struct live *l, const struct record *r, uint64_t place)
 {
-    return !(r->kind & RECORD_IN_BATCH) ||
-           (place >= shm_peek(&l->range_first) && place < shm_peek(&l->range_end));
+    return !(r->kind & RECORD_IN_BATCH) || live_has_batch(l, place);
 }
 
 /* `clean` is set and right. */

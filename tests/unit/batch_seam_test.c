@@ -3,8 +3,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "bank/core.h"
 #include "base/os.h"
 
 /* ---- calls that fail --------------------------------------------------- */
@@ -644,5 +649,132 @@ TEST(a_walk_that_met_a_batch_before_it_was_given_up_looks_again)
         kist_iter_close(walk);
         kist_batch_close(batch);
         fixture_close(&f);
+    }
+}
+
+/* ---- a compaction that is killed while it notes a batch ------------------ */
+
+enum { FIRST = 12, SECOND = 4 };
+
+static kist_bytes key_of(int i)
+{
+    static char key[16];
+
+    return (kist_bytes){ key, (size_t)snprintf(key, sizeof key, "key %02d", i) };
+}
+
+static void commit(kist_bank *bank, int keys, const char *value)
+{
+    kist_batch *batch;
+
+    must_ok(kist_batch_open(&batch, bank));
+    for (int i = 0; i < keys; i++)
+        must_ok(kist_batch_put(batch, key_of(i), text(value)));
+    must_ok(kist_batch_commit(batch));
+    kist_batch_close(batch);
+}
+
+static int feed_to_the_last(kist_bytes *key, kist_bytes *value, void *arg)
+{
+    int *i = arg;
+
+    *key = key_of(*i);
+    *value = text(*i < FIRST ? "given up" : "fails");
+    return (*i)++ <= FIRST ? 0 : KIST_END;
+}
+
+static int64_t pwrite_but_the_last(int fd, const void *buf, size_t len, uint64_t off)
+{
+    return is_the_last(buf, len) ? -ENOSPC : os_real_pwrite(fd, buf, len, off);
+}
+
+static void give_a_replacement_up(kist_bank *bank)
+{
+    int i = 0;
+
+    os_seam.pwrite = pwrite_but_the_last;
+    must_rc(kist_replace(bank, feed_to_the_last, &i), KIST_EFULL);
+    os_seam.pwrite = os_real_pwrite;
+}
+
+static struct {
+    const char *dir;
+    const struct live *live;
+    int left; /* stores to the two words, until it is killed */
+} noting;
+
+static void die_at_a_note(const void *addr, size_t len)
+{
+    (void)len;
+    if ((addr == (const void *)&noting.live->range_first ||
+         addr == (const void *)&noting.live->range_end) &&
+        noting.left-- == 0)
+        (void)kill(getpid(), SIGKILL);
+}
+
+static void compact_until_a_note(void *arg)
+{
+    kist_store *store = open_store(noting.dir);
+    kist_bank *bank = open_bank(store, "bank");
+    struct core *c;
+
+    (void)arg;
+    must_ok(kist_read_begin());
+    must_ok(core_enter(bank, &c));
+    noting.live = c->live;
+    kist_read_end();
+    shm_seam = die_at_a_note;
+    must_ok(kist_compact(bank, NULL, NULL));
+    shm_seam = NULL;
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+}
+
+static void must_hold_both(kist_bank *bank)
+{
+    must_verify(bank);
+    must(count_of(bank) == FIRST);
+    for (int i = 0; i < FIRST; i++) {
+        char key[16] = { 0 };
+
+        memcpy(key, key_of(i).data, key_of(i).len);
+        must_hold(bank, key, i < SECOND ? "second" : "first");
+    }
+}
+
+/* Two batches count, and between them lies a replacement that does not. True: it was killed. */
+static bool killed_at_note(uint32_t index, int n)
+{
+    kist_bank_options opt = durable_and_small();
+    struct fixture f;
+    int status;
+
+    opt.index = index;
+    f = fixture_open_with(&opt);
+    commit(f.bank, FIRST, "first");
+    give_a_replacement_up(f.bank);
+    commit(f.bank, SECOND, "second");
+    noting.dir = f.dir;
+    noting.left = n;
+    status = child_wait(child_start(compact_until_a_note, NULL));
+    must_rc(kist_delete(f.bank, text("none")), KIST_MISS); /* who comes next repairs */
+    must_hold_both(f.bank);
+    must_ok(kist_compact(f.bank, NULL, NULL));
+    must_hold_both(f.bank);
+    must_ok(kist_repair(f.store, "bank", NULL, NULL, NULL));
+    must_hold_both(f.bank);
+    fixture_close(&f);
+    must(WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+    return WIFSIGNALED(status);
+}
+
+TEST(a_compaction_killed_while_it_notes_a_batch_vouches_for_no_other)
+{
+    for (uint32_t index = KIST_INDEX_HASH; index <= KIST_INDEX_ORDERED; index++) {
+        int n = 0;
+
+        while (killed_at_note(index, n))
+            n++;
+        must(n >= (index == KIST_INDEX_HASH ? 3 : 6)); /* an ordered bank's notes one twice */
     }
 }
