@@ -20,6 +20,7 @@ void oracle_free(struct oracle *o)
 void oracle_reset(struct oracle *o, const struct content *base)
 {
     o->ops = 0;
+    o->kepts = 0;
     o->base = base ? *base : (struct content){ 0 };
     o->now = o->base;
 }
@@ -122,6 +123,13 @@ struct op *oracle_begin(struct oracle *o, enum op_kind kind, uint32_t key, uint6
     return op;
 }
 
+uint32_t oracle_keep(struct oracle *o)
+{
+    must(o->kepts < KEPT_MAX);
+    o->kept[o->kepts] = o->now;
+    return o->kepts++;
+}
+
 static bool makes_durable(const struct oracle *o, enum op_kind kind)
 {
     switch (kind) {
@@ -178,6 +186,10 @@ void content_apply(const struct oracle *o, struct content *c, const struct op *o
         for (uint32_t k = 0; k < o->keys; k++)
             if (batch_does(o, op->version, k) != BATCH_LEAVES)
                 c->version[k] = batch_does(o, op->version, k) == BATCH_PUTS ? op->version : 0;
+        break;
+    case OP_RESTORE:
+    case OP_REVERT:
+        memcpy(c->version, o->kept[op->kept].version, sizeof c->version);
         break;
     default:
         break;
@@ -248,7 +260,8 @@ int64_t oracle_match(const struct oracle *o, uint32_t from, uint32_t to, const s
         const struct op *op = &o->op[i];
         uint32_t k = op->key;
         bool single = op->kind != OP_CLEAR && op->kind != OP_REPLACE && op->kind != OP_DROP &&
-                      op->kind != OP_OPEN && op->kind != OP_BATCH;
+                      op->kind != OP_OPEN && op->kind != OP_BATCH && op->kind != OP_RESTORE &&
+                      op->kind != OP_REVERT;
 
         if (off == 0)
             return i;
@@ -285,7 +298,7 @@ const char *oracle_op_text(const struct oracle *o, uint32_t index)
     static const char *const names[] = {
         "open",    "put",  "insert",  "put_if", "delete", "clear",
         "replace", "sync", "compact", "close",  "drop",   "repair",
-        "batch"
+        "batch",   "restore", "revert"
     };
     static char text[96];
 

@@ -18,7 +18,7 @@
 #include "seam/log.h"
 #include "support.h"
 
-enum { KEYS_MAX = 1024, OPS_MAX = 1 << 16, VALUE_MOST = 3 << 19 };
+enum { KEYS_MAX = 1024, OPS_MAX = 1 << 16, VALUE_MOST = 3 << 19, KEPT_MAX = 8 };
 
 enum op_kind {
     OP_OPEN, /* the bank is made if it is missing */
@@ -34,6 +34,8 @@ enum op_kind {
     OP_DROP,
     OP_REPAIR,
     OP_BATCH, /* what batch_does() says of each key, all at once */
+    OP_RESTORE, /* from what was saved: back to a content that was kept */
+    OP_REVERT,  /* the same, to a snapshot */
 };
 
 struct op {
@@ -42,6 +44,7 @@ struct op {
     bool changes; /* it succeeded, and was not one that found nothing to do */
     uint32_t key;
     uint32_t version;
+    uint32_t kept; /* which content a restore or revert goes back to */
     uint64_t begin, end; /* the log's length; end UINT64_MAX: not yet */
 };
 
@@ -62,6 +65,8 @@ struct oracle {
     uint32_t ops;
     struct content base; /* before the first operation */
     struct content now;  /* after the last that was acknowledged */
+    uint32_t kepts;
+    struct content kept[KEPT_MAX];
     struct op op[OPS_MAX];
 };
 
@@ -96,6 +101,9 @@ enum batch_does batch_does(const struct oracle *o, uint32_t version, uint32_t ke
 struct op *oracle_begin(struct oracle *o, enum op_kind kind, uint32_t key, uint64_t at);
 /* `rc` is what kist returned: KIST_OK means that it took effect. */
 void oracle_end(struct oracle *o, struct op *op, int rc, uint64_t at);
+
+/* Keep what the bank holds now, for OP_RESTORE and OP_REVERT; its number. */
+uint32_t oracle_keep(struct oracle *o);
 
 void content_apply(const struct oracle *o, struct content *c, const struct op *op);
 uint64_t content_count(const struct oracle *o, const struct content *c);

@@ -139,6 +139,63 @@ static void script_batch(struct work *w)
     plan_random_writes(w, 4);
 }
 
+static void script_restore(struct work *w)
+{
+    well(work_open(w));
+    plan_random_writes(w, 30);
+    well(work_save(w));
+    for (int i = 0; i < 4; i++) {
+        plan_random_writes(w, 12);
+        well(work_restore(w));
+        if (i == 1)
+            well(work_sync(w));
+    }
+    plan_random_writes(w, 8);
+    well(work_save(w));
+    well(work_clear(w));
+    well(work_restore(w));
+    well(work_restore(w)); /* one right behind the other */
+    plan_random_writes(w, 8);
+    well(work_compact(w));
+    well(work_restore(w));
+    plan_random_writes(w, 4);
+}
+
+/* Key by key as long as the content is the one that the snapshot was taken of; behind a
+ * clear or a replacement all of it is copied. */
+static void script_revert(struct work *w)
+{
+    well(work_open(w));
+    plan_random_writes(w, 30);
+    well(work_snapshot(w));
+    for (int i = 0; i < 4; i++) {
+        plan_random_writes(w, 12);
+        if (i % 2)
+            well(work_batch(w, false));
+        if (i == 2)
+            well(work_compact(w));
+        well(work_revert(w));
+        if (i == 1)
+            well(work_sync(w));
+    }
+    well(work_revert(w)); /* with nothing to change */
+    plan_random_writes(w, 5);
+    well(work_clear(w));
+    well(work_revert(w));
+    plan_random_writes(w, 5);
+    well(work_snapshot(w));
+    well(work_replace(w));
+    well(work_revert(w));
+    plan_random_writes(w, 5);
+    well(work_snapshot(w));
+    well(work_compact(w));
+    plan_random_writes(w, 8);
+    well(work_revert(w));
+    work_snapshot_close(w);
+    plan_random_writes(w, 4);
+    well(work_compact(w));
+}
+
 /* A few writes a life. */
 static void script_reopen(struct work *w)
 {
@@ -195,6 +252,10 @@ const struct plan plans[] = {
     { "clear always", HASH("bank", 4096, ALWAYS), 20, 100, 0, 0, script_clear, 0 },
     { "batch", HASH("bank", 4096, NONE), 40, 250, 5000, 20, script_batch, 0 },
     { "batch always", HASH("bank", 8192, ALWAYS), 24, 150, 0, 0, script_batch, 0 },
+    { "restore", HASH("bank", 8192, NONE), 30, 150, 5000, 20, script_restore, 0 },
+    { "restore always", HASH("bank", 4096, ALWAYS), 20, 100, 0, 0, script_restore, 0 },
+    { "revert", HASH("bank", 4096, NONE), 30, 200, 5000, 20, script_revert, 0 },
+    { "revert always", HASH("bank", 8192, ALWAYS), 20, 120, 0, 0, script_revert, 0 },
     { "compact", HASH("bank", 4096, NONE), 30, 250, 5000, 20, script_compact, 0 },
     { "compact always", HASH("bank", 4096, ALWAYS), 20, 250, 0, 0, script_compact, 0 },
     { "reopen", HASH("bank", 4096, NONE), 16, 120, 0, 0, script_reopen, 0 },

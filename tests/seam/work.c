@@ -47,8 +47,15 @@ int work_open_bank(struct work *w, uint32_t store_flags, uint32_t bank_flags)
     return rc;
 }
 
+void work_snapshot_close(struct work *w)
+{
+    (void)kist_bank_close(w->snapshot);
+    w->snapshot = NULL;
+}
+
 void work_close_quietly(struct work *w)
 {
+    work_snapshot_close(w);
     (void)kist_bank_close(w->bank);
     (void)kist_store_close(w->store);
     w->bank = NULL;
@@ -65,9 +72,11 @@ int work_open(struct work *w)
 int work_close(struct work *w)
 {
     struct op *op = begin(w, OP_CLOSE, 0);
-    int rc = kist_bank_close(w->bank);
-    int rc2 = kist_store_close(w->store);
+    int rc, rc2;
 
+    work_snapshot_close(w);
+    rc = kist_bank_close(w->bank);
+    rc2 = kist_store_close(w->store);
     w->bank = NULL;
     w->store = NULL;
     return end(w, op, rc < 0 ? rc : rc2);
@@ -76,8 +85,10 @@ int work_close(struct work *w)
 int work_drop(struct work *w)
 {
     struct op *op = begin(w, OP_DROP, 0);
-    int rc = kist_bank_close(w->bank);
+    int rc;
 
+    work_snapshot_close(w);
+    rc = kist_bank_close(w->bank);
     w->bank = NULL;
     if (rc >= 0)
         rc = kist_bank_drop(w->store, w->made.name);
@@ -214,6 +225,67 @@ int work_batch(struct work *w, bool refused)
     kist_batch_close(batch);
     return end(w, op, rc);
 }
+
+/* ---- snapshots -------------------------------------------------------- */
+
+static int save_bytes(const void *data, size_t len, void *arg)
+{
+    struct work *w = arg;
+
+    w->saved = realloc(w->saved, w->saved_len + len);
+    must(w->saved != NULL);
+    memcpy(w->saved + w->saved_len, data, len);
+    w->saved_len += len;
+    return 0;
+}
+
+int work_save(struct work *w)
+{
+    w->saved_len = 0;
+    w->of_saved = oracle_keep(w->o);
+    return kist_snapshot_save(w->bank, save_bytes, w);
+}
+
+int work_snapshot(struct work *w)
+{
+    work_snapshot_close(w);
+    w->of_snapshot = oracle_keep(w->o);
+    return kist_snapshot_open(&w->snapshot, w->bank);
+}
+
+struct reading {
+    const struct work *w;
+    size_t at;
+};
+
+static int64_t read_bytes(void *buf, size_t len, void *arg)
+{
+    struct reading *r = arg;
+    size_t left = r->w->saved_len - r->at, n = len < left ? len : left;
+
+    memcpy(buf, r->w->saved + r->at, n);
+    r->at += n;
+    return (int64_t)n;
+}
+
+int work_restore(struct work *w)
+{
+    struct op *op = begin(w, OP_RESTORE, 0);
+    struct reading reading = { w, 0 };
+
+    op->kept = w->of_saved;
+    return end(w, op, kist_snapshot_restore(w->bank, read_bytes, &reading));
+}
+
+int work_revert(struct work *w)
+{
+    struct op *op = begin(w, OP_REVERT, 0);
+
+    op->kept = w->of_snapshot;
+    return end(w, op, kist_snapshot_revert(w->bank, w->snapshot));
+}
+
+/* ---- care ------------------------------------------------------------- */
 
 int work_sync(struct work *w)
 {

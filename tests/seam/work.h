@@ -23,6 +23,10 @@ struct work {
     int32_t deadline_ms; /* for another writer; 0: kist's default */
     kist_store *store;
     kist_bank *bank;
+    kist_bank *snapshot; /* NULL: none is open */
+    uint8_t *saved;      /* a saved snapshot */
+    size_t saved_len;
+    uint32_t of_snapshot, of_saved; /* what they hold, as the oracle has kept it */
     struct rng rng;
 };
 
@@ -36,10 +40,17 @@ int work_delete(struct work *w, uint32_t key);
 int work_clear(struct work *w);
 int work_replace(struct work *w);
 int work_batch(struct work *w, bool refused); /* refused: an expectation of it fails */
+int work_restore(struct work *w);              /* from what work_save() has saved */
+int work_revert(struct work *w);               /* to what work_snapshot() has taken */
 int work_sync(struct work *w);
 int work_compact(struct work *w);
 int work_drop(struct work *w); /* closes the bank first */
 int work_repair(struct work *w);
+
+/* The bank as it is now: saved to memory, or held in place of the snapshot before. */
+int work_save(struct work *w);
+int work_snapshot(struct work *w);
+void work_snapshot_close(struct work *w); /* as closing the bank does */
 
 /* Without the oracle hearing of it: open, with these bank flags. */
 int work_open_bank(struct work *w, uint32_t store_flags, uint32_t bank_flags);
