@@ -11,6 +11,8 @@
  */
 #include "support.h"
 
+#include "heap/record.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -206,15 +208,21 @@ static void kill_self_in(uint64_t us)
     must(timer_settime(timer, 0, &when, NULL) == 0);
 }
 
-static kist_bank *open_small(kist_store *store)
+static kist_bank *open_kind(kist_store *store, uint32_t index)
 {
     kist_bank_options opt = { .size = sizeof opt,
                               .flags = KIST_BANK_CREATE,
+                              .index = index,
                               .segment_bytes = 4096 };
     kist_bank *bank;
 
     must_ok(kist_bank_open(&bank, store, "m2", &opt));
     return bank;
+}
+
+static kist_bank *open_small(kist_store *store)
+{
+    return open_kind(store, KIST_INDEX_DEFAULT);
 }
 
 static void write_until_killed(void *arg)
@@ -272,9 +280,9 @@ static void leave_heap_alone(const char *dir)
     free(bank);
 }
 
-static bool damage_it(int dir, const char *name, void *arg)
+/* Flip a bit of a file of the heap, `before` bytes ahead of where that put's value begins. */
+static bool damage_before(int dir, const char *name, const struct change *change, size_t before)
 {
-    const struct change *change = arg;
     static char image[1 << 20];
     char value[VALUE_CAP], *at;
     size_t len = value_make(value, change->key, change->version);
@@ -284,11 +292,16 @@ static bool damage_it(int dir, const char *name, void *arg)
     must(fd >= 0 && n >= 0);
     at = memmem(image, (size_t)n, value, len);
     if (at) {
-        *at ^= 1;
-        must(pwrite(fd, at, 1, at - image) == 1);
+        at[-(ssize_t)before] ^= 1;
+        must(pwrite(fd, at - before, 1, at - image - (off_t)before) == 1);
     }
     (void)close(fd);
     return at != NULL;
+}
+
+static bool damage_it(int dir, const char *name, void *arg)
+{
+    return damage_before(dir, name, arg, 0);
 }
 
 /* Damage an unsynced put; returns its index, or STEPS if there is none. */
@@ -450,4 +463,93 @@ TEST(nothing_deleted_comes_back)
         printf(", %s %llu", ending_names[i], (unsigned long long)ends[i]);
     printf("\n");
     row_print(&row);
+}
+
+/* ---- an older segment that stays ---------------------------------------- */
+
+enum { DELETED = 1, DAMAGED = 2, FILLER = 3, FILLERS = 40 };
+
+static bool has_segment(const char *dir, unsigned n)
+{
+    char name[64], *path;
+    struct stat sb;
+    bool has;
+
+    (void)snprintf(name, sizeof name, "m2/kist.heap.%u", n);
+    path = path_join(dir, name);
+    has = stat(path, &sb) == 0;
+    free(path);
+    return has;
+}
+
+/* The length of its value, in the upper half: it reaches beyond its segment. */
+static bool damage_length(int dir, const char *name, void *arg)
+{
+    return damage_before(dir, name, arg,
+                         number(DAMAGED).len + RECORD_HEADER -
+                             (offsetof(struct record, value_len) + 3));
+}
+
+static void put_at(kist_bank *bank, uint64_t key, uint64_t version)
+{
+    must_ok(make_change(bank, &(struct change){ DID_PUT, key, version }));
+}
+
+/* Into another segment, leaving dead records behind. */
+static void fill_a_segment(kist_bank *bank)
+{
+    for (uint64_t version = 1; version <= FILLERS; version++)
+        put_at(bank, FILLER, version);
+}
+
+/* The put of the deleted key lies in the first segment, beside a record that is damaged; its
+ * tombstone behind, where all else is overwritten. */
+static void write_story(const char *dir, uint32_t index)
+{
+    struct change damaged = { DID_PUT, DAMAGED, 1 };
+    kist_store *store = open_store(dir);
+    kist_bank *bank = open_kind(store, index);
+    char *path = path_join(dir, "m2");
+
+    put_at(bank, DELETED, 1);
+    put_at(bank, DAMAGED, 1);
+    fill_a_segment(bank);
+    must_ok(kist_delete(bank, number(DELETED)));
+    fill_a_segment(bank);
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+    each_file(path, "kist.heap.1", damage_length, &damaged);
+    free(path);
+}
+
+/* The segment with what was deleted can't be given back, since nobody can say what else it
+ * has: the tombstone has to stay as well, though its own segment goes. */
+TEST(nothing_deleted_comes_back_out_of_a_damaged_segment)
+{
+    for (uint32_t index = KIST_INDEX_HASH; index <= KIST_INDEX_ORDERED; index++) {
+        char *dir = tmp_dir(TMP_FAST);
+        kist_store *store;
+        kist_bank *bank;
+        kist_view *view;
+
+        write_story(dir, index);
+        must(has_segment(dir, 1) && has_segment(dir, 2) && has_segment(dir, 3));
+        store = open_store(dir);
+        bank = open_kind(store, index);
+        must_ok(kist_compact(bank, NULL, NULL));
+        must(has_segment(dir, 1) && !has_segment(dir, 2) && !has_segment(dir, 3));
+        must_rc(kist_get_view(bank, number(DELETED), &view), KIST_MISS);
+        must_ok(kist_bank_close(bank));
+        must_ok(kist_store_close(store));
+        leave_heap_alone(dir);
+        store = open_store(dir);
+        bank = open_kind(store, index);
+        must_rc(kist_get_view(bank, number(DELETED), &view), KIST_MISS);
+        must_ok(kist_get_view(bank, number(FILLER), &view));
+        kist_view_release(view);
+        must_ok(kist_bank_close(bank));
+        must_ok(kist_store_close(store));
+        tmp_remove(dir);
+        free(dir);
+    }
 }
