@@ -171,7 +171,7 @@ static int try_open(kist_cursor *cur)
         return rc;
     if (!is_whole(cur)) {
         rc = snapshot_hold(c, &s, ix, &cur->own);
-        cur->src.pinned = rc == KIST_OK;
+        cur->src.pin = cur->own;
         return rc;
     }
     cur->whole = true;
@@ -204,7 +204,7 @@ static int open_in_snapshot(kist_cursor *cur)
     int rc;
 
     cur->src = (struct source){ .handle = cur->handle, .fixed = snapshot_index(snap),
-                                .at = snap->at, .pinned = true };
+                                .at = snap->at, .pin = snap };
     rc = gather_first(cur);
     cur->whole = rc == KIST_OK && is_whole(cur);
     return rc;

@@ -15,6 +15,14 @@ enum {
     PASSED = 2048, /* entries that are looked at for a full group; else it is a short one */
 };
 
+/* The core to gather from, if the moment is still kept there. */
+static int enter(const struct source *src, struct core **c)
+{
+    int rc = core_enter_to_read(src->handle, c);
+
+    return rc == KIST_OK && src->pin ? snapshot_check(src->pin, *c) : rc;
+}
+
 /* ---- a group ---------------------------------------------------------- */
 
 static void let_go(struct group *g)
@@ -146,7 +154,7 @@ static int look_at(struct gathering *ga, uint64_t loc, struct met *out)
     *out = (struct met){ NULL, f.segment, f.offset };
     if (!f.record || !core_verified(c, f.segment, f.record, f.offset, verify))
         return hold(ga, f.segment);
-    rc = core_as_of(c, &f, ga->src->at, ga->src->pinned, verify);
+    rc = core_as_of(c, &f, ga->src->at, ga->src->pin != NULL, verify);
     if (rc == SEARCH_AGAIN)
         return 1;
     if (rc == KIST_OK && record_kind(f.record) != RECORD_PUT)
@@ -360,7 +368,7 @@ int gather_keys(const struct source *src, const struct key_range *range,
         rc = 2;
     for (int i = 0; i < TRIES && (rc == 2 || rc == MISSING); i++) {
         misses += rc == MISSING;
-        rc = core_enter_to_read(src->handle, &c);
+        rc = enter(src, &c);
         if (rc == KIST_OK) {
             struct keys k = { .ga = { .src = src, .core = c, .g = &made,
                                       .verify = src->handle->verify, .misses = misses },
@@ -462,7 +470,7 @@ int gather_block(const struct source *src, struct hash_cursor *cursor, struct gr
         rc = 2;
     for (int i = 0; i < TRIES && (rc == 2 || rc == MISSING); i++) {
         misses += rc == MISSING;
-        rc = core_enter_to_read(src->handle, &c);
+        rc = enter(src, &c);
         if (rc == KIST_OK) {
             struct gathering ga = { .src = src, .core = c, .g = g, .n = g->n,
                                     .held_n = g->held_n, .verify = src->handle->verify,

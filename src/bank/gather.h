@@ -39,7 +39,7 @@ struct source {
     kist_bank *handle;
     struct index_file *fixed; /* of a snapshot; NULL: whatever the bank's is */
     uint64_t at;              /* SEQUENCE_NOW: newest entries */
-    bool pinned;              /* history can't go */
+    const struct snapshot *pin; /* that keeps history from going; NULL: none does */
 };
 
 /* Keys from `lower` on, and below `upper` if there is one. */

@@ -820,3 +820,111 @@ TEST(a_snapshot_from_before_a_rebuild_outlives_a_compaction_behind_it)
         fixture_close(&f);
     }
 }
+
+/* ---- snapshots that nothing is kept for ---------------------------------- */
+
+enum { MANY = 3000 }; /* more than a cursor reads ahead */
+
+/* As on media that can't be written: nobody locks anything. */
+static void remove_file(const char *dir, const char *name)
+{
+    char *path = path_join(dir, name);
+
+    must(unlink(path) == 0);
+    free(path);
+}
+
+static kist_store *read_alone(const char *dir, uint32_t store_flags, kist_bank **bank)
+{
+    kist_store_options so = { .size = sizeof so, .flags = store_flags };
+    kist_bank_options bo = { .size = sizeof bo, .flags = KIST_BANK_READONLY };
+    kist_store *store;
+
+    must_ok(kist_store_open(&store, dir, &so));
+    must_ok(kist_bank_open(bank, store, "bank", &bo));
+    return store;
+}
+
+static int take_no_bytes(const void *data, size_t len, void *arg)
+{
+    (void)data, (void)len, (void)arg;
+    return 0;
+}
+
+/* What it had read ahead a cursor hands out, and nothing else. */
+static void must_lose_its_way(kist_cursor *cursor)
+{
+    kist_entry e;
+    uint64_t n = 0;
+    int rc;
+
+    while ((rc = kist_cursor_next(cursor, &e)) == KIST_OK) {
+        must(e.value.len == strlen("then") && memcmp(e.value.data, "then", e.value.len) == 0);
+        n++;
+    }
+    must_rc(rc, KIST_ELOST);
+    must(n < MANY);
+    kist_cursor_close(cursor);
+}
+
+static void lose(uint32_t index, bool live_too, bool same_store)
+{
+    struct fixture f = open_kind(index, 4096);
+    kist_bank *reader, *snap, *writer;
+    kist_cursor *of_snap, *of_bank;
+    kist_store *reads, *writes;
+    uint64_t n;
+
+    for (uint64_t i = 1; i < MANY; i++)
+        must_ok(kist_put(f.bank, number(i), text("then")));
+    put_text(f.bank, "k", "then");
+    must_ok(kist_bank_close(f.bank));
+    must_ok(kist_store_close(f.store));
+    remove_file(f.dir, "bank/kist.lock");
+    if (live_too)
+        remove_file(f.dir, "bank/kist.live");
+
+    reads = read_alone(f.dir, same_store ? 0 : KIST_STORE_READONLY, &reader);
+    must_ok(kist_snapshot_open(&snap, reader));
+    must_ok(kist_cursor_open(&of_snap, snap, NULL));
+    must_ok(kist_cursor_open(&of_bank, reader, NULL));
+    must_hold(snap, "k", "then"); /* as long as nobody writes it is what it was */
+    must(count_of(snap) == MANY);
+    must_ok(kist_snapshot_save(snap, take_no_bytes, NULL));
+
+    writes = same_store ? reads : open_store(f.dir);
+    writer = open_bank(writes, "bank");
+    put_text(writer, "k", "now");
+    must_ok(kist_compact(writer, NULL, NULL));
+    must_hold(reader, "k", "now");
+    must_say(snap, KIST_ELOST);
+    must_rc(kist_snapshot_save(snap, take_no_bytes, NULL), KIST_ELOST);
+    must_rc(kist_snapshot_revert(writer, snap), KIST_ELOST);
+    must_lose_its_way(of_snap);
+    must_lose_its_way(of_bank);
+    must_hold(writer, "k", "now");
+    must_ok(kist_count(writer, &n));
+    must(n == MANY);
+
+    must_ok(kist_bank_close(snap));
+    must_ok(kist_snapshot_open(&snap, reader)); /* of today, and kept */
+    put_text(writer, "k", "tomorrow");
+    must_ok(kist_compact(writer, NULL, NULL));
+    must_hold(snap, "k", "now");
+    must_ok(kist_bank_close(snap));
+    must_ok(kist_bank_close(reader));
+    must_ok(kist_bank_close(writer));
+    if (!same_store)
+        must_ok(kist_store_close(reads));
+    must_ok(kist_store_close(writes));
+    tmp_remove(f.dir);
+    free(f.dir);
+}
+
+TEST(a_snapshot_that_nothing_was_kept_for_is_lost_when_somebody_writes)
+{
+    test_needs_files();
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < 4; i++)
+            lose(kinds[k], i & 1, i & 2);
+}
