@@ -96,6 +96,17 @@ static int look(struct core *c, struct state *s, struct index_file **ix)
     return shm_read(&c->live->cleared) > s->visible ? 1 : KIST_OK;
 }
 
+/* Who may write has whatever a dead writer began finished, as its next write would. */
+static int finish_what_is_begun(kist_bank *h)
+{
+    struct writer w;
+    int rc = write_begin(&w, h, WRITE_POISONED);
+
+    if (rc == KIST_OK)
+        write_end(&w);
+    return rc;
+}
+
 int snapshot_moment(kist_bank *h, struct core *c, struct state *s, struct index_file **ix)
 {
     int64_t deadline = deadline_after(h->deadline_ms);
@@ -104,10 +115,14 @@ int snapshot_moment(kist_bank *h, struct core *c, struct state *s, struct index_
     for (int i = 0; (rc = look(c, s, ix)) == 1; i++) {
         if (i < SPINS)
             continue;
+        if (!h->readonly) {
+            rc = finish_what_is_begun(h);
+            return rc < 0 ? rc : look(c, s, ix);
+        }
         if (deadline_left(deadline, 1) == 0)
             return bank_err(c->bank, KIST_EBUSY, LIVE_FILE, ERR_NOWHERE,
-                            "bank '%s': a writer died while it replaced the content; open the "
-                            "bank for writing to have that finished",
+                            "bank '%s': a writer died while it replaced the content; the next "
+                            "write finishes that, or 'kist compact'",
                             c->bank->name);
         (void)os_sleep(1);
     }

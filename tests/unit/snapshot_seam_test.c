@@ -447,3 +447,217 @@ TEST(a_compaction_that_died_behind_an_unlink_is_accounted_for_by_the_next)
         fixture_close(&f);
     }
 }
+
+/* ---- a writer that died while it replaced the content --------------------- */
+
+enum way { CLEAR, REPLACE, RESTORE, REVERT, WAYS };
+enum { WORDS = 3 }; /* stores behind which nobody can tell what the bank was */
+
+/* What it holds before and after; NULL: nothing. */
+static const char *const before_it[WAYS] = { "version 1", "version 1", "version 2", "version 2" };
+static const char *const after_it[WAYS] = { NULL, "version 2", "version 1", "version 1" };
+
+static struct {
+    const char *dir;
+    enum way way;
+    int word;
+    const shm_word *at;
+} dying;
+
+static struct {
+    uint8_t bytes[1 << 16];
+    size_t len, at;
+} saved;
+
+static int save_bytes(const void *data, size_t len, void *arg)
+{
+    (void)arg;
+    must(saved.len + len <= sizeof saved.bytes);
+    memcpy(saved.bytes + saved.len, data, len);
+    saved.len += len;
+    return 0;
+}
+
+static int64_t read_saved(void *buf, size_t len, void *arg)
+{
+    size_t n = len < saved.len - saved.at ? len : saved.len - saved.at;
+
+    (void)arg;
+    memcpy(buf, saved.bytes + saved.at, n);
+    saved.at += n;
+    return (int64_t)n;
+}
+
+static int feed_second(kist_bytes *key, kist_bytes *value, void *arg)
+{
+    static char name[16];
+    unsigned *i = arg;
+
+    if (*i == KEYS)
+        return KIST_END;
+    *key = (kist_bytes){ name, (size_t)snprintf(name, sizeof name, "key %04u", (*i)++) };
+    *value = text("version 2");
+    return 0;
+}
+
+static void replace_by_second(kist_bank *bank)
+{
+    unsigned i = 0;
+
+    must_ok(kist_replace(bank, feed_second, &i));
+}
+
+static void die_at_the_word(const void *addr, size_t len)
+{
+    (void)len;
+    if (addr == (const void *)dying.at)
+        (void)kill(getpid(), SIGKILL);
+}
+
+static void die_within(kist_bank *bank)
+{
+    struct core *c;
+
+    must_ok(kist_read_begin());
+    must_ok(core_enter(bank, &c));
+    dying.at = dying.word == 0   ? &c->live->cleared
+               : dying.word == 1 ? &c->live->generation
+                                 : &c->live->change;
+    kist_read_end();
+    shm_seam = die_at_the_word;
+}
+
+static void die_while_replacing(void *arg)
+{
+    kist_store *store = open_store(dying.dir);
+    kist_bank *bank = open_bank(store, "bank"), *snap;
+
+    (void)arg;
+    saved.len = saved.at = 0;
+    must_ok(kist_snapshot_save(bank, save_bytes, NULL));
+    must_ok(kist_snapshot_open(&snap, bank));
+    if (dying.way == RESTORE || dying.way == REVERT)
+        replace_by_second(bank);
+    die_within(bank);
+    switch (dying.way) {
+    case CLEAR:
+        must_ok(kist_clear(bank));
+        break;
+    case REPLACE:
+        replace_by_second(bank);
+        break;
+    case RESTORE:
+        must_ok(kist_snapshot_restore(bank, read_saved, NULL));
+        break;
+    default:
+        must_ok(kist_snapshot_revert(bank, snap)); /* of another content: all is copied */
+        break;
+    }
+}
+
+/* All keys as before, or all as after. */
+static void must_show_either(kist_bank *bank)
+{
+    kist_view *view = NULL;
+    int rc = kist_get_view(bank, text("key 0000"), &view);
+    bool old = rc == KIST_OK && kist_view_bytes(view).len == strlen(before_it[dying.way]) &&
+               memcmp(kist_view_bytes(view).data, before_it[dying.way],
+                      strlen(before_it[dying.way])) == 0;
+
+    must(rc == KIST_OK || rc == KIST_MISS);
+    kist_view_release(view);
+    must_show(bank, old ? before_it[dying.way] : after_it[dying.way]);
+}
+
+static void must_be_busy(int rc)
+{
+    must_rc(rc, KIST_EBUSY);
+    must(strstr(kist_last_error()->what, "died while it replaced") != NULL);
+}
+
+static void must_be_told(kist_bank *reader)
+{
+    kist_cursor *cursor;
+    kist_bank *snap;
+
+    must_show_either(reader);
+    must_be_busy(kist_snapshot_open(&snap, reader));
+    must(snap == NULL);
+    must_be_busy(kist_cursor_open(&cursor, reader, NULL));
+    must(cursor == NULL);
+    must_be_busy(kist_snapshot_save(reader, save_bytes, NULL));
+}
+
+static void must_be_done(kist_bank *bank)
+{
+    kist_bank *snap;
+    kist_cursor *cursor;
+
+    must_ok(kist_snapshot_open(&snap, bank));
+    must_show(snap, after_it[dying.way]);
+    must(count_of(snap) == (after_it[dying.way] ? KEYS : 0));
+    must_ok(kist_bank_close(snap));
+    must_ok(kist_cursor_open(&cursor, bank, NULL));
+    kist_cursor_close(cursor);
+}
+
+static void must_copy_either(struct fixture *f)
+{
+    char *dir = tmp_dir(TMP_FAST), *to = path_join(dir, "copy");
+    kist_store *store;
+    kist_bank *bank;
+
+    must_ok(kist_store_copy(f->store, to, NULL, NULL, NULL, NULL));
+    store = open_store(to);
+    bank = open_bank(store, "bank");
+    must_show_either(bank);
+    must_verify(bank);
+    must_ok(kist_bank_close(bank));
+    must_ok(kist_store_close(store));
+    tmp_remove(dir);
+    free(to);
+    free(dir);
+}
+
+/* `is_open`: another process has the bank open for writing. */
+static void died_while_replacing(uint32_t index, bool is_open)
+{
+    kist_bank_options opt = { .size = sizeof opt, .index = index, .segment_bytes = 4096 };
+    kist_bank_options may_read = { .size = sizeof may_read, .flags = KIST_BANK_READONLY,
+                                   .deadline_ms = 10 };
+    struct fixture f = fixture_open_with(&opt);
+    kist_store *store;
+    kist_bank *reader;
+
+    put_all(f.bank, 1);
+    if (!is_open) {
+        must_ok(kist_bank_close(f.bank));
+        must_ok(kist_store_close(f.store));
+    }
+    dying.dir = f.dir;
+    must(WIFSIGNALED(child_wait(child_start(die_while_replacing, NULL))));
+    store = open_store(f.dir);
+    must_ok(kist_bank_open(&reader, store, "bank", &may_read));
+    must_be_told(reader);
+    if (!is_open) {
+        f.store = open_store(f.dir);
+        f.bank = open_bank(f.store, "bank");
+    } else {
+        must_copy_either(&f);
+    }
+    must_be_done(f.bank);
+    must_be_done(reader);
+    must_verify(f.bank);
+    must_ok(kist_bank_close(reader));
+    must_ok(kist_store_close(store));
+    fixture_close(&f);
+}
+
+TEST(who_may_only_read_is_told_of_a_replacement_that_was_not_finished)
+{
+    for (dying.way = 0; dying.way < WAYS; dying.way++)
+        for (dying.word = 0; dying.word < WORDS; dying.word++)
+            for (int k = 0; k < 2; k++)
+                for (int is_open = 0; is_open < 2; is_open++)
+                    died_while_replacing(kinds[k], is_open);
+}
