@@ -80,13 +80,16 @@ static bool count_fits(const struct span *span)
 static bool killed_once(struct work *w, const struct span *span, bool goes_on_long)
 {
     struct content read, written;
-    int64_t before, after;
+    int64_t before, after, moment;
 
     if (!check_readonly(w, &read))
         return false;
     if (!match(span, &read, false, &before))
         return check_failed("a reader sees what no operation left: %s",
                             check_difference(k1.o, &k1.o->now, &read));
+    if (check_has_moment && !match(span, &check_moment, false, &moment))
+        return check_failed("a cursor shows what no operation left: %s",
+                            check_difference(k1.o, &k1.o->now, &check_moment));
     if (!count_fits(span) || !check_writing(w, &written))
         return false;
     if (!match(span, &written, true, &after) || after < before) {
@@ -115,16 +118,19 @@ static bool killed_twice_at(uint64_t cut, const char *dir)
 {
     struct work w = plan_work(k1.plan, dir, NULL, second.o);
     struct content read, written;
-    bool well;
+    bool well, moment;
 
     world_clear(&second_world);
     world_run(&second_world, 0, cut);
     replay_build(&second_world, dir);
     tally_state(k1.tally, world_hash(&second_world));
-    well = check_readonly(&w, &read) && check_writing(&w, &written);
+    if (!check_readonly(&w, &read))
+        return false;
+    moment = secondlife_allows_moment(&second, cut, false);
+    well = check_writing(&w, &written);
     if (!well)
         return false;
-    if (!secondlife_allows(&second, cut, false, &read) ||
+    if (!moment || !secondlife_allows(&second, cut, false, &read) ||
         !secondlife_allows(&second, cut, false, &written)) {
         (void)check_failed("killed again: %s", check_difference(k1.o, &second.o->base, &written));
         work_close_quietly(&w);

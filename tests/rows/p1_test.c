@@ -97,6 +97,9 @@ static bool cut_once(struct work *w, const struct span *span)
     if (!is_prefix(span, &read))
         return check_failed("a reader sees no prefix; against what was durable: %s",
                             wanted(span, &read));
+    if (check_has_moment && !is_prefix(span, &check_moment))
+        return check_failed("a cursor shows no prefix; against what was durable: %s",
+                            wanted(span, &check_moment));
     if (!check_writing(w, &written))
         return false;
     if (!is_prefix(span, &written) || (read.exists && !content_is(p1.o, &read, &written))) {
@@ -129,15 +132,19 @@ static bool cut_twice_at(uint64_t cut, struct pick pick, const char *dir)
 {
     struct work w = plan_work(p1.plan, dir, NULL, second.o);
     struct content read, written;
+    bool moment;
 
     disk_pick(second_disk, pick.mode, pick.which);
     disk_world(second_disk, &second_world);
     tally_state(p1.tally, world_hash(&second_world));
     replay_build(&second_world, dir);
     replay_place(3, 1);
-    if (!check_readonly(&w, &read) || !check_writing(&w, &written))
+    if (!check_readonly(&w, &read))
         return false;
-    if (!secondlife_allows(&second, cut, true, &read) ||
+    moment = secondlife_allows_moment(&second, cut, true);
+    if (!check_writing(&w, &written))
+        return false;
+    if (!moment || !secondlife_allows(&second, cut, true, &read) ||
         !secondlife_allows(&second, cut, true, &written)) {
         (void)check_failed("after the first recovery: %s",
                            check_difference(p1.o, &second.o->base, &written));

@@ -13,6 +13,8 @@
 
 char check_why[512];
 uint64_t check_counted;
+struct content check_moment;
+bool check_has_moment;
 
 enum { FEW = 3 };
 #define FUTURE (UINT32_C(1) << 30) /* versions that no workload reaches */
@@ -126,6 +128,23 @@ static bool read_walk(struct work *w, struct content *seen)
     return well && rc < 0 ? call_failed("iter_next", rc) : well;
 }
 
+static bool read_cursor(struct work *w, bool may_be_busy)
+{
+    kist_cursor *cursor;
+    kist_entry e;
+    bool well = true;
+    int rc = kist_cursor_open(&cursor, w->bank, NULL);
+
+    check_moment = (struct content){ .exists = true };
+    check_has_moment = rc == KIST_OK;
+    if (rc < 0)
+        return (rc == KIST_EBUSY && may_be_busy) || call_failed("cursor_open", rc);
+    while (well && (rc = kist_cursor_next(cursor, &e)) == KIST_OK)
+        well = take_entry(w->o, &e, &check_moment);
+    kist_cursor_close(cursor);
+    return well && rc < 0 ? call_failed("cursor_next", rc) : well;
+}
+
 const char *check_difference(const struct oracle *o, const struct content *want,
                              const struct content *seen)
 {
@@ -146,14 +165,15 @@ const char *check_difference(const struct oracle *o, const struct content *want,
     return text;
 }
 
-static bool read_all(struct work *w, struct content *seen)
+static bool read_all(struct work *w, struct content *seen, bool may_be_busy)
 {
     struct content many = { .exists = true }, walk = { .exists = true };
     int rc;
 
     make_keys(w->o);
     *seen = (struct content){ .exists = true };
-    if (!read_single(w, seen) || !read_many(w, &many) || !read_walk(w, &walk))
+    if (!read_single(w, seen) || !read_many(w, &many) || !read_walk(w, &walk) ||
+        !read_cursor(w, may_be_busy))
         return false;
     if (memcmp(seen->version, many.version, sizeof many.version) != 0)
         return check_failed("get and get_many differ: %s", check_difference(w->o, seen, &many));
@@ -165,8 +185,11 @@ static bool read_all(struct work *w, struct content *seen)
 
 bool check_read(struct work *w, struct content *seen)
 {
-    if (!read_all(w, seen))
+    if (!read_all(w, seen, false))
         return false;
+    if (!content_is(w->o, seen, &check_moment))
+        return check_failed("get and a cursor differ: %s",
+                            check_difference(w->o, seen, &check_moment));
     if (check_counted != content_count(w->o, seen))
         return check_failed("count says %llu, there are %llu", (unsigned long long)check_counted,
                             (unsigned long long)content_count(w->o, seen));
@@ -196,16 +219,21 @@ bool check_verify(struct work *w, const struct content *seen)
 
 bool check_readonly(struct work *w, struct content *seen)
 {
-    int rc = work_open_bank(w, KIST_STORE_READONLY, KIST_BANK_READONLY);
+    int32_t deadline_ms = w->deadline_ms;
     bool well;
+    int rc;
 
+    w->deadline_ms = 1; /* nobody is there to be waited for */
+    rc = work_open_bank(w, KIST_STORE_READONLY, KIST_BANK_READONLY);
+    w->deadline_ms = deadline_ms;
     *seen = (struct content){ 0 };
     check_counted = 0;
+    check_has_moment = false;
     if (rc == -ENOENT || rc == KIST_ENOSTORE || rc == KIST_ENOBANK)
         return true;
     if (rc < 0)
         return call_failed("open read-only", rc);
-    well = read_all(w, seen);
+    well = read_all(w, seen, true);
     work_close_quietly(w);
     return well;
 }

@@ -13,14 +13,20 @@ extern char check_why[512];
 /* Always false, with the reason. */
 __attribute__((format(printf, 1, 2))) bool check_failed(const char *format, ...);
 
-/* What the open bank holds, by single gets, batched gets, and a walk, which
- * must agree with each other and with the count. */
+/* What the open bank holds, by single gets, batched gets, a walk, and a cursor,
+ * which must agree with each other and with the count. */
 bool check_read(struct work *w, struct content *seen);
 
 /* What the last check_readonly() was told by kist_count(). There it may differ
  * from what was read: a dead writer's last operation can be visible and not
  * counted yet, until somebody repairs that. */
 extern uint64_t check_counted;
+
+/* What a cursor showed to the last check_readonly(): the moment before a dead writer's
+ * last operation, or behind it. There is none where the bank is not there, and where that
+ * one died between the index of a new content and its step: KIST_EBUSY. */
+extern struct content check_moment;
+extern bool check_has_moment;
 
 /* kist_verify finds nothing, and as many entries as `seen` has. */
 bool check_verify(struct work *w, const struct content *seen);

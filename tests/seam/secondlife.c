@@ -32,6 +32,7 @@ bool secondlife_live(struct secondlife *s, const struct plan *p, const struct or
     w.rng.state = seed;
     if (!check_readonly(&w, &s->before))
         return false;
+    s->moment = check_has_moment ? check_moment : s->before;
     record_start(s->log, root);
     s->start = log_count(s->log);
     well = check_writing(&w, &base);
@@ -57,4 +58,10 @@ bool secondlife_allows(const struct secondlife *s, uint64_t cut, bool power_cut,
     if (cut <= s->opened && !s->before.exists && content_count(s->o, seen) == 0)
         return true;
     return oracle_match(s->o, power_cut ? span.durable : span.acked, span.begun, seen) >= 0;
+}
+
+bool secondlife_allows_moment(const struct secondlife *s, uint64_t cut, bool power_cut)
+{
+    return !check_has_moment || (cut <= s->opened && content_is(s->o, &s->moment, &check_moment)) ||
+           secondlife_allows(s, cut, power_cut, &check_moment);
 }

@@ -10,7 +10,8 @@
 struct secondlife {
     struct log *log;
     struct oracle *o;      /* base: what the recovery brought back */
-    struct content before; /* what a read-only open saw before it */
+    struct content before; /* what a read-only open saw before it, */
+    struct content moment; /* and a cursor there, which may be one operation behind */
     uint64_t start;        /* length of the log when the recovery began ... */
     uint64_t opened;       /* ... and when it was over */
 };
@@ -31,5 +32,8 @@ bool secondlife_live(struct secondlife *s, const struct plan *p, const struct or
  * what was durable (or, without power cut, acknowledged) and what was begun? */
 bool secondlife_allows(const struct secondlife *s, uint64_t cut, bool power_cut,
                        const struct content *seen);
+
+/* The same of what a cursor showed there, check_moment, if it showed anything. */
+bool secondlife_allows_moment(const struct secondlife *s, uint64_t cut, bool power_cut);
 
 #endif
