@@ -453,6 +453,15 @@ bool core_is_up_to_date(const struct core *c)
            !(has_no_watch(c) && has_live_now(c->bank));
 }
 
+bool core_was_right(struct core *c)
+{
+    bool was = core_is_up_to_date(c);
+
+    if (!was)
+        atomic_store_explicit(&c->stamp, 0, memory_order_relaxed);
+    return was;
+}
+
 /* Open the bank, or open it again because its live was retired. */
 static int reopen(kist_bank *h, struct core **out)
 {

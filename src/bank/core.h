@@ -199,6 +199,10 @@ void core_install(struct bank *b, struct core *c);
 /* The bank was not rebuilt since this core was opened, nor dropped. */
 bool core_is_up_to_date(const struct core *c);
 
+/* The same, of what was read: if not, the next core_enter() opens the bank anew. Who retired
+ * it may have died before `change` told of it. */
+bool core_was_right(struct core *c);
+
 /* Free the maps, touching no file. */
 void core_free(struct core *c);
 

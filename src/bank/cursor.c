@@ -165,7 +165,7 @@ static int try_open(kist_cursor *cur)
         return rc;
     cur->src = (struct source){ .handle = h, .fixed = ix, .at = s.visible };
     rc = gather_first(cur);
-    if (rc < 0 && rc != KIST_ENOMEM && !core_is_up_to_date(c))
+    if (rc < 0 && rc != KIST_ENOMEM && !core_was_right(c))
         return 1; /* what it met was nobody's any more */
     if (rc != KIST_OK)
         return rc;
@@ -177,7 +177,7 @@ static int try_open(kist_cursor *cur)
     cur->whole = true;
     shm_fence(); /* what was gathered, then the horizon (model: U3, U4) */
     /* ⚑ The horizon of a live that was retired stays where it was. */
-    return shm_read(&c->live->horizon) > s.visible || !core_is_up_to_date(c) ? 1 : KIST_OK;
+    return shm_read(&c->live->horizon) > s.visible || !core_was_right(c) ? 1 : KIST_OK;
 }
 
 static int open_now(kist_cursor *cur)

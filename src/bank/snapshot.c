@@ -178,7 +178,7 @@ int snapshot_hold(struct core *c, const struct state *s, struct index_file *ix,
     };
     os_mutex_lock(&p->lock);
     rc = cover(c, snap);
-    if (rc == KIST_OK && !core_is_up_to_date(c))
+    if (rc == KIST_OK && !core_was_right(c))
         rc = 1; /* rebuilt, or dropped: what was locked may be another's file */
     if (rc == KIST_OK)
         list_add(p, snap);
