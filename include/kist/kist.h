@@ -543,10 +543,9 @@ KIST_API void kist_batch_close(kist_batch *batch);
  *
  * Returns    KIST_OK, KIST_ENOMEM, KIST_ECORRUPT, KIST_EGONE, KIST_EFORK,
  *            KIST_ECLOSED
- *            KIST_EBUSY  through a read-only handle: a writer died within a
- *                        replacement, and nobody wrote since, which finishes it;
- *                        or others recover and clean the bank all the time: try
- *                        again
+ *            KIST_EBUSY  a writer died within a replacement, and another one in
+ *                        the midst of finishing it: the next write does that; or
+ *                        others recover and clean the bank all the time: try again
  *            -errno
  */
 KIST_API KIST_NODISCARD int kist_snapshot_open(kist_bank **out, kist_bank *bank);

@@ -65,7 +65,17 @@ bool live_state(const struct live *l, struct state *out)
     return false;
 }
 
-void live_step(struct live *l, struct state *s)
+bool live_next_state(const struct live *l, struct state *out)
+{
+    uint64_t w[LIVE_STATE_WORDS], next = shm_read(&l->step) + 1;
+
+    for (unsigned k = 0; k < LIVE_STATE_WORDS; k++)
+        w[k] = shm_read(&l->copy[next & 1].word[k]);
+    memcpy(out, w, sizeof *out);
+    return w[LIVE_STATE_WORDS - 1] == state_check(w);
+}
+
+void live_prepare(struct live *l, struct state *s)
 {
     uint64_t next = shm_peek(&l->step) + 1, w[LIVE_STATE_WORDS];
 
@@ -75,7 +85,12 @@ void live_step(struct live *l, struct state *s)
      * step sees that `step` moved; else it would take the copy for damaged (model: S1) */
     for (unsigned k = 0; k < LIVE_STATE_WORDS; k++)
         shm_publish(&l->copy[next & 1].word[k], w[k]);
-    shm_publish(&l->step, next); /* pairs with live_state() (model: S2) */
+}
+
+void live_step(struct live *l, struct state *s)
+{
+    live_prepare(l, s);
+    shm_publish(&l->step, shm_peek(&l->step) + 1); /* pairs with live_state() (model: S2) */
 }
 
 void live_retire(struct live *l)

@@ -106,7 +106,9 @@ struct live {
 
     shm_word intent; /* 640: 1: the next four tell of a split to finish */
     shm_word intent_old, intent_prefix, intent_lo, intent_hi;
-    uint64_t spare6[3];
+    shm_word cleared_by; /* generation of the first index that has nothing from before
+                            `cleared` */
+    uint64_t spare6[2];
 
     uint64_t boot_id[2]; /* 704: identity: where these files' pages live */
     uint64_t witness;
@@ -164,6 +166,13 @@ bool live_state(const struct live *l, struct state *out);
 
 /* End an operation (L1); writer only. */
 void live_step(struct live *l, struct state *s);
+
+/* The same without the step: the state that is to count next, for who finds its index
+ * there already. */
+void live_prepare(struct live *l, struct state *s);
+
+/* That one. False: there is none. */
+bool live_next_state(const struct live *l, struct state *out);
 
 /* From here on it is not the bank's any more: whoever maps it goes to look for
  * another one. Once more for one that is retired already: who looked in vain

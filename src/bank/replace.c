@@ -77,8 +77,10 @@ static int build_index(struct core *c, struct state *s, uint64_t first, uint64_t
     return KIST_OK;
 }
 
-/* From here on every process looks into `ix`, and the old file goes. */
-static void publish_index(struct core *c, struct index_file *ix, uint64_t cleared)
+/* From here on every process looks into `ix`, and the old file goes. ⚑ The step is still to
+ * come: in between `next` tells of what is in the index, see look() of snapshot.c. */
+static void publish_index(struct core *c, struct index_file *ix, uint64_t cleared,
+                          struct state *next)
 {
     uint64_t generation = shm_peek(&c->live->generation);
     struct index_file *old;
@@ -88,7 +90,11 @@ static void publish_index(struct core *c, struct index_file *ix, uint64_t cleare
 
     if (os_stat(ix->fd, &st) == 0)
         shm_store(&c->live->ino_index[ix->generation & 1], st.ino);
-    shm_store(&c->live->cleared, cleared);
+    live_prepare(c->live, next);
+    if (shm_peek(&c->live->cleared) != cleared) { /* else it was said by a dead one */
+        shm_store(&c->live->cleared_by, ix->generation);
+        shm_publish(&c->live->cleared, cleared);
+    }
     shm_publish(&c->live->generation, ix->generation);
     (void)shm_add(&c->live->change, 1); /* pairs with core_ready() */
     os_mutex_lock(&c->mapping);
@@ -119,7 +125,7 @@ int adopt_range(struct core *c, struct state *s, uint64_t first, uint64_t end)
     if (rc == KIST_OK)
         rc = build_index(c, s, first, end, 0, &ix);
     if (rc == KIST_OK)
-        publish_index(c, ix, clear->sequence);
+        publish_index(c, ix, clear->sequence, s);
     return rc < 0 ? rc : KIST_OK;
 }
 
@@ -160,7 +166,7 @@ int kist_clear(kist_bank *h)
     if (rc == KIST_OK)
         rc = append_clear(&w, &next, 0, &place);
     if (rc == KIST_OK) {
-        publish_index(w.core, ix, next.visible);
+        publish_index(w.core, ix, next.visible, &next);
         core_step(w.core, &next);
     } else if (ix) {
         index_close(ix);
@@ -255,7 +261,7 @@ static int replace_locked(struct writer *w, const struct spool *sp, uint64_t *fi
         abandon(w, &next);
         return rc;
     }
-    publish_index(w->core, ix, w->state.visible + 1); /* the clear's sequence */
+    publish_index(w->core, ix, w->state.visible + 1, &next); /* the clear's sequence */
     core_step(w->core, &next);
     w->state = next;
     *first = body.first;

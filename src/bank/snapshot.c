@@ -78,10 +78,26 @@ int pins_horizon(struct core *c, const struct state *s, uint64_t *horizon)
 
 /* ---- moments ---------------------------------------------------------- */
 
-/* One look. A clear or replace publishes its index before its step: in between
- * nobody can tell what the bank was. 1: look again. */
+/* A clear or replace publishes its index right before its step: which side of the index is
+ * this one on, and what does the state have to be? 1: look again. */
+static int look_within(struct core *c, struct state *s, const struct index_file *ix,
+                       uint64_t cleared)
+{
+    struct live *l = c->live;
+    uint64_t visible = s->visible;
+
+    if (ix->generation < shm_read(&l->cleared_by)) /* before it, unless another one came since */
+        return live_state(l, s) && s->visible == visible ? KIST_OK : 1;
+    return live_next_state(l, s) && s->visible >= cleared &&
+                   shm_read(&l->generation) == ix->generation
+               ? KIST_OK
+               : 1;
+}
+
+/* One look. 1: look again. */
 static int look(struct core *c, struct state *s, struct index_file **ix)
 {
+    uint64_t cleared;
     int rc;
 
     *ix = core_index(c);
@@ -93,18 +109,8 @@ static int look(struct core *c, struct state *s, struct index_file **ix)
         rc = core_follow_index(c, false);
         return rc < 0 ? rc : 1;
     }
-    return shm_read(&c->live->cleared) > s->visible ? 1 : KIST_OK;
-}
-
-/* Who may write has whatever a dead writer began finished, as its next write would. */
-static int finish_what_is_begun(kist_bank *h)
-{
-    struct writer w;
-    int rc = write_begin(&w, h, WRITE_POISONED);
-
-    if (rc == KIST_OK)
-        write_end(&w);
-    return rc;
+    cleared = shm_read(&c->live->cleared);
+    return cleared > s->visible ? look_within(c, s, *ix, cleared) : KIST_OK;
 }
 
 int snapshot_moment(kist_bank *h, struct core *c, struct state *s, struct index_file **ix)
@@ -115,14 +121,10 @@ int snapshot_moment(kist_bank *h, struct core *c, struct state *s, struct index_
     for (int i = 0; (rc = look(c, s, ix)) == 1; i++) {
         if (i < SPINS)
             continue;
-        if (!h->readonly) {
-            rc = finish_what_is_begun(h);
-            return rc < 0 ? rc : look(c, s, ix);
-        }
         if (deadline_left(deadline, 1) == 0)
             return bank_err(c->bank, KIST_EBUSY, LIVE_FILE, ERR_NOWHERE,
-                            "bank '%s': a writer died while it replaced the content; the next "
-                            "write finishes that, or 'kist compact'",
+                            "bank '%s': a writer died while it replaced the content, and another "
+                            "while it finished that; the next write does, or 'kist compact'",
                             c->bank->name);
         (void)os_sleep(1);
     }

@@ -63,8 +63,8 @@ struct pins {
 };
 
 /* What a reader sees: the state that counts, and the index it speaks of, to be
- * used in this read section. KIST_EBUSY: a writer died within a replacement, which is for
- * who may write to finish: holding no lock, since that takes those of a writer. */
+ * used in this read section. KIST_EBUSY: a writer died within a replacement, and another one
+ * in the midst of finishing it. */
 int snapshot_moment(kist_bank *h, struct core *c, struct state *s, struct index_file **ix);
 
 /* Hold such a moment. 1: history went meanwhile, it has to be another one. In the

@@ -1,6 +1,6 @@
 /*
  * killed STORE BANK: clears the bank, and dies where the new index is the bank's and the
- * step is not made yet: nobody but a writer can tell what it holds.
+ * step is not made yet.
  */
 #include "bank/core.h"
 

@@ -87,6 +87,8 @@ static bool killed_once(struct work *w, const struct span *span, bool goes_on_lo
     if (!match(span, &read, false, &before))
         return check_failed("a reader sees what no operation left: %s",
                             check_difference(k1.o, &k1.o->now, &read));
+    if (read.exists && !check_has_moment)
+        return check_failed("a reader gets no cursor: %s", kist_last_error()->what);
     if (check_has_moment && !match(span, &check_moment, false, &moment))
         return check_failed("a cursor shows what no operation left: %s",
                             check_difference(k1.o, &k1.o->now, &check_moment));

@@ -23,8 +23,8 @@ bool check_read(struct work *w, struct content *seen);
 extern uint64_t check_counted;
 
 /* What a cursor showed to the last check_readonly(): the moment before a dead writer's
- * last operation, or behind it. There is none where the bank is not there, and where that
- * one died between the index of a new content and its step: KIST_EBUSY. */
+ * last operation, or behind it. There is none where the bank is not there, and where a
+ * writer died within a replacement and another one in the midst of finishing it: KIST_EBUSY. */
 extern struct content check_moment;
 extern bool check_has_moment;
 
