@@ -314,6 +314,41 @@ TEST(a_group_counts_when_no_node_was_used_again_meanwhile)
     pair_end(&p);
 }
 
+/* ---- reverts ------------------------------------------------------------ */
+
+static void write_some(kist_bank *bank)
+{
+    put_text(bank, "key 0003", "between");
+    must_ok(kist_delete(bank, text("key 0005")));
+    put_text(bank, "new", "between");
+}
+
+/* It has asked where the heap ends, and looks at what was written up to there. */
+TEST(what_is_written_while_a_revert_looks_is_set_back_too)
+{
+    for (int k = 0; k < 2; k++) {
+        struct pair p = { .overtake = write_some };
+        kist_store *store;
+        kist_bank *bank, *snap;
+
+        pair_begin(&p, kinds[k], overtake_when_told);
+        store = open_store(p.f.dir);
+        bank = open_bank(store, "bank");
+        must_ok(kist_snapshot_open(&snap, bank));
+        put_text(p.f.bank, "key 0004", "version 2");
+        os_seam.open_under = open_late; /* it has none of the heap mapped yet */
+        must_ok(kist_snapshot_revert(bank, snap));
+        os_seam.open_under = os_real_open_under;
+        must(fired > 0);
+        must_show(bank, "version 1");
+        must(count_of(bank) == KEYS);
+        must_ok(kist_bank_close(snap));
+        must_ok(kist_bank_close(bank));
+        must_ok(kist_store_close(store));
+        pair_end(&p);
+    }
+}
+
 /* ---- rebuilt meanwhile -------------------------------------------------- */
 
 static void repair_and_write_anew(kist_bank *bank)
