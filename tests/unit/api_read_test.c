@@ -454,6 +454,37 @@ TEST(damage_to_any_part_of_a_record_is_an_error_and_no_miss)
     damage_everywhere(LARGE_LEN, KIST_VERIFY_ALWAYS);
 }
 
+/* What a leaf notes of these keys is the same: a search reads the record of one to find
+ * another. */
+TEST(damage_to_a_neighbours_key_is_no_miss_in_an_ordered_bank)
+{
+    test_needs_files();
+    static const char *const keys[] = { "neighbour a", "neighbour b", "neighbour c" };
+    kist_bank_options opt = { .size = sizeof opt, .index = KIST_INDEX_ORDERED };
+
+    for (int damaged = 0; damaged < 3; damaged++) {
+        struct fixture f = fixture_open_with(&opt);
+        kist_view *view;
+        off_t at;
+        int fd;
+
+        for (int i = 0; i < 3; i++)
+            put_text(f.bank, keys[i], "value");
+        close_bank(&f);
+        at = find_in_heap(&f, keys[damaged], strlen(keys[damaged]), &fd);
+        flip(fd, at + (off_t)strlen(keys[damaged]) - 1); /* now it stands behind all others */
+        (void)close(fd);
+        open_again(&f, KIST_VERIFY_FIRST);
+        for (int i = 0; i < 3; i++) {
+            int rc = kist_get_view(f.bank, text(keys[i]), &view);
+
+            must(rc == KIST_OK ? i != damaged : rc == KIST_ECORRUPT);
+            kist_view_release(view);
+        }
+        fixture_close(&f);
+    }
+}
+
 /* An old record of the same key, whole and of the same length, has come to
  * where the newest belongs: a write that went astray. */
 TEST(a_record_in_another_ones_place_is_damage)

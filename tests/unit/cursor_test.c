@@ -626,6 +626,39 @@ TEST(a_cursors_view_outlives_the_cursor_and_its_bank)
     kist_view_release(view);
 }
 
+/* Nothing is pinned for a cursor over so few, but what it has. */
+TEST(what_a_cursor_has_gathered_outlives_the_files_it_lay_in)
+{
+    enum { FEW_KEYS = 200 };
+
+    for (uint32_t kind = KIST_INDEX_HASH; kind <= KIST_INDEX_ORDERED; kind++) {
+        struct fixture f = open_kind(kind, 4096);
+        kist_cursor_stats stats = { .size = sizeof stats };
+        kist_cursor *cursor;
+        kist_entry entry;
+        uint64_t met = 0;
+        int rc;
+
+        for (uint64_t i = 0; i < FEW_KEYS; i++)
+            must_ok(kist_put(f.bank, number(i), text("value of then")));
+        must_ok(kist_cursor_open(&cursor, f.bank, NULL));
+        must_ok(kist_cursor_stat(cursor, &stats));
+        must(!stats.pinned);
+        for (uint64_t i = 0; i < FEW_KEYS; i++)
+            must_ok(kist_put(f.bank, number(i), text("value of today")));
+        for (int i = 0; i < 3; i++)
+            must_ok(kist_compact(f.bank, NULL, NULL));
+        while ((rc = kist_cursor_next(cursor, &entry)) == KIST_OK) {
+            must(entry.value.len == 13 && memcmp(entry.value.data, "value of then", 13) == 0);
+            met++;
+        }
+        must_rc(rc, KIST_END);
+        must(met == FEW_KEYS);
+        kist_cursor_close(cursor);
+        fixture_close(&f);
+    }
+}
+
 static void in_the_child(void *arg)
 {
     kist_cursor *cursor = arg;

@@ -489,6 +489,46 @@ TEST(a_write_function_that_returns_no_outcome_is_refused)
     must_close(bank, store);
 }
 
+/* Turn the one "b" of the heap that stands within these bytes. */
+static void damage(const char *dir, const char *bytes)
+{
+    char *path = path_join(dir, "bank/kist.heap.1");
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    char content[4096], *at;
+    ssize_t len = pread(fd, content, sizeof content, 0);
+
+    must(fd >= 0 && len > 0);
+    at = memmem(content, (size_t)len, bytes, strlen(bytes));
+    must(at != NULL);
+    must(pwrite(fd, "d", 1, at - content) == 1);
+    (void)close(fd);
+    free(path);
+}
+
+/* The checksums of what is saved would vouch for it. */
+TEST(what_is_damaged_is_not_saved_though_its_handle_verifies_nothing)
+{
+    test_needs_files();
+    for (int kind = 0; kind < 2; kind++) {
+        kist_bank_options opt = { .size = sizeof opt, .index = kinds[kind] };
+        struct fixture f = fixture_open_with(&opt);
+        struct bytes b = { 0 };
+        kist_bank *snap;
+
+        put_text(f.bank, "k", "bytes of a value");
+        must_ok(kist_bank_close(f.bank));
+        damage(f.dir, "bytes of a value");
+        opt.verify = KIST_VERIFY_NEVER;
+        must_ok(kist_bank_open(&f.bank, f.store, "bank", &opt));
+        must_rc(kist_snapshot_save(f.bank, to_bytes, &b), KIST_ECORRUPT);
+        must_ok(kist_snapshot_open(&snap, f.bank));
+        must_rc(kist_snapshot_save(snap, to_bytes, &b), KIST_ECORRUPT);
+        must_ok(kist_bank_close(snap));
+        free(b.data);
+        fixture_close(&f);
+    }
+}
+
 /* ---- bad ones --------------------------------------------------------- */
 
 struct small {

@@ -483,6 +483,36 @@ TEST(a_compaction_that_died_behind_an_unlink_is_accounted_for_by_the_next)
     }
 }
 
+/* ---- notes of what waits ------------------------------------------------ */
+
+/* It says that the oldest heap file may go. */
+static void note_of_nobody(kist_bank *bank)
+{
+    struct core *c;
+
+    must_ok(kist_read_begin());
+    must_ok(core_enter(bank, &c));
+    shm_store(&c->live->waiting[0].emptied, 0);
+    shm_store(&c->live->waiting[0].check, 1);
+    shm_store(&c->live->waiting[0].n, shm_peek(&c->live->oldest));
+    kist_read_end();
+}
+
+TEST(a_damaged_note_of_what_waits_costs_no_heap_file)
+{
+    for (int k = 0; k < 2; k++) {
+        kist_bank_options opt = { .size = sizeof opt, .index = kinds[k], .segment_bytes = 4096 };
+        struct fixture f = fixture_open_with(&opt);
+
+        put_all(f.bank, 1);
+        note_of_nobody(f.bank);
+        compact(f.bank);
+        must_show(f.bank, "version 1");
+        must_verify(f.bank);
+        fixture_close(&f);
+    }
+}
+
 /* ---- a writer that died while it replaced the content --------------------- */
 
 enum way { CLEAR, REPLACE, RESTORE, REVERT, WAYS };

@@ -4,6 +4,7 @@
  */
 #include "moments.h"
 
+#include <fcntl.h>
 #include <glob.h>
 #include <signal.h>
 #include <stdio.h>
@@ -764,6 +765,40 @@ TEST(a_lost_heap_file_is_an_error_in_a_snapshot_and_no_miss)
         tmp_remove(f.dir);
         free(path);
         free(f.dir);
+    }
+}
+
+/* Flip a byte of the value that a snapshot still sees. */
+TEST(damage_to_history_is_an_error_and_no_value)
+{
+    test_needs_files();
+    for (int k = 0; k < 2; k++) {
+        struct fixture f = open_kind(kinds[k], 4096);
+        char *path = path_join(f.dir, "bank/kist.heap.1"), content[4096], *at;
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        kist_cursor *cursor;
+        kist_entry entry;
+        kist_view *view;
+        kist_bank *snap;
+        ssize_t len;
+
+        put_text(f.bank, "key", "value of then");
+        must_ok(kist_snapshot_open(&snap, f.bank));
+        put_text(f.bank, "key", "value of today");
+        len = pread(fd, content, sizeof content, 0);
+        must(fd >= 0 && len > 0);
+        at = memmem(content, (size_t)len, "value of then", 13);
+        must(at != NULL && pwrite(fd, "V", 1, at - content) == 1);
+        (void)close(fd);
+        must_rc(kist_get_view(snap, text("key"), &view), KIST_ECORRUPT);
+        must_ok(kist_cursor_open(&cursor, snap, NULL));
+        must_rc(kist_cursor_next(cursor, &entry), KIST_ECORRUPT);
+        must_rc(kist_cursor_next(cursor, &entry), KIST_END);
+        kist_cursor_close(cursor);
+        must_hold(f.bank, "key", "value of today");
+        must_ok(kist_bank_close(snap));
+        free(path);
+        fixture_close(&f);
     }
 }
 
