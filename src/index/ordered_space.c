@@ -215,7 +215,7 @@ uint64_t *space_scratch(struct ordered_index *ix, uint64_t bytes)
 static void bump(const struct index_owner *o)
 {
     o->reuse(o->arg); /* (model: Q3) */
-    shm_fence();      /* the bump before every store into a released node (O6) (model: Q4) */
+    shm_fence(); /* the bump before every store into a released node (O6) (model: Q4) */
 }
 
 /* A node's memory may be written from here on. Of a shape that no node has, it is
