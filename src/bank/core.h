@@ -294,10 +294,11 @@ enum { VERIFY_OTHERS = KIST_VERIFY_NEVER + 1 };
 
 enum { SEARCH_AGAIN = 200 }; /* beside the outcomes of ordered.h, that a search may also have */
 
-/* A search that was begun: in which index, and what the reuse counter was. */
+/* A search that was begun. */
 struct look_ahead {
-    const struct index_file *index; /* NULL: there is nothing to go on from */
-    uint64_t change;
+    const struct index_file *index; /* in which index */
+    uint64_t change;                /* what the reuse counter was */
+    bool arrived;                   /* the room has the entries that may be the key's */
 };
 
 /* The newest record of a key, a tombstone too. KIST_MISS: none; KIST_ECORRUPT:
@@ -305,14 +306,9 @@ struct look_ahead {
 int core_find(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify, struct found *out);
 
 /* The same, for a writer: with KIST_MISS, `room` is what core_room() needs. `ahead` is
- * NULL, or what core_look_ahead() left together with the room, in the same read section. */
+ * NULL, or tells how much of the search was done before in this read section. */
 int core_find_room(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify,
                    const struct look_ahead *ahead, struct found *out, struct index_room *room);
-
-/* Ask for what a search for the key will need, and go as far as can be gone without waiting
- * for it. The writer's lock is not needed yet. In a read section. */
-void core_look_ahead(struct core *c, kist_bytes key, uint64_t hash, struct look_ahead *out,
-                     struct index_room *room);
 
 /* The same in an index that may be another than the bank's present one: of a snapshot. */
 int core_find_in(struct core *c, struct index_file *ix, kist_bytes key, uint64_t hash,

@@ -225,14 +225,16 @@ static int record_lost(struct core *c, uint64_t loc, uint64_t *missing, struct f
     return KIST_ECORRUPT;
 }
 
-/* Search a tree; `at` receives where, or with `ahead` it is where an approach led. Results
- * as try_slot(), or ORDERED_OUTSIDE. */
+/* Search a tree; `at` receives where, or has `arrived` there. Results as try_slot(), or
+ * ORDERED_OUTSIDE. */
 static int search_tree(struct core *c, struct ordered_index *ix, kist_bytes key, uint32_t verify,
-                       bool ahead, uint64_t *missing, struct ordered_spot *at, struct found *out)
+                       bool arrived, uint64_t *missing, struct ordered_spot *at,
+                       struct found *out)
 {
     struct comparing m = { .core = c, .key = key, .verify = verify };
     struct index_owner o = { .record = record_to_compare, .arg = &m };
-    int rc = ahead ? ordered_arrive(ix, &o, key, at) : ordered_find(ix, &o, key, ORDERED_AT, at);
+    int rc = arrived ? ordered_decide(ix, &o, key, at)
+                     : ordered_find(ix, &o, key, ORDERED_AT, at);
 
     if (rc == ORDERED_LOST)
         return record_lost(c, at->lost, missing, out);
@@ -253,13 +255,14 @@ int bank_index_damaged(const struct bank *b)
 
 /* Once. Results as try_slot(), or ORDERED_OUTSIDE. */
 static inline int search(struct core *c, struct index_file *ix, kist_bytes key, uint64_t hash,
-                         uint32_t verify, bool ahead, uint64_t *missing, struct index_room *room,
+                         uint32_t verify, bool arrived, uint64_t *missing, struct index_room *room,
                          struct found *out)
 {
     struct hash_block b;
 
     if (ix->kind == KIST_INDEX_ORDERED)
-        return search_tree(c, index_ordered(ix), key, verify, ahead, missing, &room->ordered, out);
+        return search_tree(c, index_ordered(ix), key, verify, arrived, missing, &room->ordered,
+                           out);
     if (__builtin_expect(!hash_block_of(index_hash(ix), hash, &b), 0))
         return ORDERED_OUTSIDE;
     return search_block(c, &b, key, hash, verify, missing, out);
@@ -297,7 +300,7 @@ static int find(struct core *c, struct index_file *fixed, kist_bytes key, uint64
 
         out->segment = NULL;
         rc = search(c, ix, key, hash, verify,
-                    ahead && ahead->index == ix && ahead->change == change, &missing, room, out);
+                    ahead && ahead->arrived && ahead->change == change, &missing, room, out);
         ahead = NULL;
         if (__builtin_expect(rc == ORDERED_OUTSIDE, 0)) {
             rc = core_look_further(c, fixed, seen, change);
@@ -336,21 +339,6 @@ int core_find_room(struct core *c, kist_bytes key, uint64_t hash, uint32_t verif
                    const struct look_ahead *ahead, struct found *out, struct index_room *room)
 {
     return find(c, NULL, key, hash, verify, ahead, out, room);
-}
-
-void core_look_ahead(struct core *c, kist_bytes key, uint64_t hash, struct look_ahead *out,
-                     struct index_room *room)
-{
-    struct index_file *ix = core_index(c);
-    struct hash_block b;
-
-    *out = (struct look_ahead){ .change = shm_read(c->change) }; /* (model: R1) */
-    if (ix->kind == KIST_INDEX_ORDERED) {
-        ordered_approach(index_ordered(ix), key, &room->ordered);
-        out->index = ix;
-    } else if (hash_block_of(index_hash(ix), hash, &b)) {
-        __builtin_prefetch(b.home);
-    }
 }
 
 int core_find_in(struct core *c, struct index_file *ix, kist_bytes key, uint64_t hash,

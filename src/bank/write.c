@@ -197,11 +197,19 @@ static int publish(struct writer *w, struct change *ch, const struct found *old,
  * are taken; ... */
 static void look_ahead(kist_bank *h, struct change *ch, kist_bytes key, uint64_t hash)
 {
-    uint64_t change;
+    uint64_t change; /* (model: R1) */
     struct core *c = core_ready(h, &change);
+    struct index_file *ix;
+    struct hash_block b;
 
-    if (c)
-        core_look_ahead(c, key, hash, &ch->ahead, ch->room);
+    if (!c)
+        return;
+    ix = core_index(c);
+    ch->ahead = (struct look_ahead){ .index = ix, .change = change };
+    if (ix->kind == KIST_INDEX_ORDERED)
+        ordered_approach(index_ordered(ix), key, &ch->room->ordered);
+    else if (hash_block_of(index_hash(ix), hash, &b))
+        __builtin_prefetch(b.home);
 }
 
 /* ... where the record will be, while the key is looked up. */
@@ -215,17 +223,29 @@ static void prefetch_tail(const struct core *c, const struct state *s, uint64_t 
             __builtin_prefetch(c->active.base + at + i, 1);
 }
 
-/* The slot that likely is the key's, if it exists: the first of its home
- * bucket that matches. */
-static shm_word *likely_slot(struct core *c, uint64_t hash)
+/* Go on in a tree under the lock from where look_ahead() came to. */
+static void arrive(struct core *c, struct change *ch)
 {
+    struct index_file *ix = core_index(c);
+
+    ch->ahead.arrived = ix->kind == KIST_INDEX_ORDERED && ch->ahead.index == ix &&
+                        ch->ahead.change == shm_read(c->change) &&
+                        ordered_arrive(index_ordered(ix), ch->entry.key, &ch->room->ordered);
+}
+
+/* The slot that likely is the key's, if it exists: the first of its home bucket that
+ * matches; or in a tree, the only one that has the key's head. */
+static shm_word *likely_slot(struct core *c, const struct change *ch)
+{
+    struct index_file *ix = core_index(c);
     struct hash_block b;
     unsigned m;
 
-    if (core_index(c)->kind != KIST_INDEX_HASH ||
-        !hash_block_of(index_hash(core_index(c)), hash, &b))
+    if (ix->kind == KIST_INDEX_ORDERED)
+        return ch->ahead.arrived ? ordered_likely(index_ordered(ix), &ch->room->ordered) : NULL;
+    if (!hash_block_of(index_hash(ix), ch->entry.key_hash, &b))
         return NULL;
-    m = hash_bucket_match(b.home, hash);
+    m = hash_bucket_match(b.home, ch->entry.key_hash);
     return m ? &b.home->slot[hash_way(m)] : NULL;
 }
 
@@ -241,7 +261,7 @@ static int overwrite_likely(struct writer *w, struct change *ch, uint64_t *place
 {
     struct core *c = w->core;
     struct state next = w->state;
-    shm_word *slot = likely_slot(c, ch->entry.key_hash);
+    shm_word *slot = likely_slot(c, ch);
     const struct record *old;
     struct record head;
     struct segment *s;
@@ -267,7 +287,7 @@ static int overwrite_likely(struct writer *w, struct change *ch, uint64_t *place
     rc = append_under(c, &next, &head, &ch->entry, is_durable(w), place);
     if (rc < 0)
         return rc;
-    hash_update(slot, ch->entry.key_hash, *place);
+    index_update(core_index(c), slot, ch->entry.key_hash, *place);
     account(w, &ch->entry, key_record_of(old, at), &next, *place);
     return KIST_OK;
 }
@@ -282,6 +302,7 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
     int rc;
 
     prefetch_tail(w->core, &w->state, entry_size(&ch->entry));
+    arrive(w->core, ch);
     if (ch->condition == ALWAYS && ch->entry.kind == RECORD_PUT) {
         rc = overwrite_likely(w, ch, place);
         if (rc != NOT_LIKELY)

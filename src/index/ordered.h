@@ -158,6 +158,7 @@ struct ordered_spot {
     uint64_t leaf;  /* node word; 0: an empty range */
     uint64_t order; /* of the leaf, as it was read */
     uint32_t rank;  /* in the order; n: behind the last entry */
+    uint32_t upto;  /* while it is being searched: ranks from there on are above the key */
     uint32_t depth; /* of the path */
     struct {
         uint64_t node;
@@ -180,13 +181,21 @@ enum ordered_where {
 int ordered_find(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                  enum ordered_where where, struct ordered_spot *out);
 
-/* The search for ORDERED_AT in two parts, so that something else can be done while the leaf
- * comes from memory. Down to the leaf, which is asked for, and not looked at ... */
+/* The search for ORDERED_AT in three parts, so that something else can be done while what it
+ * needs comes from memory. Down to the leaf, which is asked for, and not looked at; ... */
 void ordered_approach(const struct ordered_index *ix, kist_bytes key, struct ordered_spot *out);
 
-/* ... and the rest, for the one writer (O7) and only if the reuse counter is what it was
- * before the approach. Where another writer has changed the path since, it is gone anew. */
-int ordered_arrive(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
+/* ... which entries have the key's head, if any, for the one writer (O7) and only if the reuse
+ * counter is what it was before the approach; false: another writer has changed the path
+ * since, search anew; ... */
+bool ordered_arrive(const struct ordered_index *ix, kist_bytes key, struct ordered_spot *at);
+
+/* ... the slot of the one that has, or NULL where there is none, or several; ... */
+static inline shm_word *ordered_likely(const struct ordered_index *ix,
+                                       const struct ordered_spot *at);
+
+/* ... and the rest, with results as of ordered_find(). */
+int ordered_decide(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                    struct ordered_spot *at);
 
 /* KIST_OK, or KIST_END in an empty tree; or as above. */
@@ -216,6 +225,12 @@ static inline shm_word *ordered_slot(const struct ordered_index *ix, const struc
     unsigned i = (unsigned)(at->order >> (4 * at->rank + 4)) & 15;
 
     return &leaf->slot[i < ORDERED_WAYS ? i : 0];
+}
+
+static inline shm_word *ordered_likely(const struct ordered_index *ix,
+                                       const struct ordered_spot *at)
+{
+    return at->upto == at->rank + 1 ? ordered_slot(ix, at) : NULL;
 }
 
 /* The location in it; never 0 in an entry that is whole. */

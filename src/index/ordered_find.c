@@ -131,21 +131,21 @@ static bool entry_order(const struct ordered_index *ix, const struct index_owner
     return true;
 }
 
-/* KIST_OK: the key is at `rank`. KIST_MISS: it would be. */
-static int find_rank(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
-                     struct ordered_spot *at)
+/* Heads alone: the key is, or would be, from `rank` on and below `upto`. False: damage. */
+static bool narrow(const struct ordered_index *ix, kist_bytes key, struct ordered_spot *at)
 {
     const struct ordered_leaf *leaf = leaf_of(ix, at->leaf);
     const shm_word *head = leaf->head;
     unsigned n, below = 0, upto = 0;
     uint64_t h, order;
 
+    at->rank = at->upto = 0;
     if (at->leaf == 0)
-        return KIST_MISS;
+        return true;
     at->order = order = shm_read(&leaf->order); /* pairs with ordered_insert() (O5) (model: G2) */
     n = order_count(order);
     if (!order_is_whole(order))
-        return KIST_ECORRUPT;
+        return false;
     h = bytes_head(key.data, key.len, shm_peek(&leaf->skip) & 0xffff);
     for (unsigned i = 0; i < n; i++) {
         unsigned e = (unsigned)((order >>= 4) & 15);
@@ -154,6 +154,17 @@ static int find_rank(const struct ordered_index *ix, const struct index_owner *o
         below += w < h;
         upto += w <= h;
     }
+    at->rank = below;
+    at->upto = upto;
+    return true;
+}
+
+/* KIST_OK: the key is at `rank`. KIST_MISS: it would be. */
+int ordered_decide(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
+                   struct ordered_spot *at)
+{
+    unsigned below = at->rank, upto = at->upto;
+
     while (below < upto) {
         unsigned middle = (below + upto) / 2;
         int c;
@@ -311,7 +322,7 @@ int ordered_find(const struct ordered_index *ix, const struct index_owner *o, ki
     int rc = descend(ix, key, out);
 
     if (rc == KIST_OK)
-        rc = find_rank(ix, o, key, out);
+        rc = narrow(ix, key, out) ? ordered_decide(ix, o, key, out) : KIST_ECORRUPT;
     if (where == ORDERED_AT || (rc != KIST_OK && rc != KIST_MISS))
         return rc;
     if (rc == KIST_OK && (where == ORDERED_GE || where == ORDERED_LE))
@@ -332,12 +343,10 @@ void ordered_approach(const struct ordered_index *ix, kist_bytes key, struct ord
         out->leaf = out->depth = 0; /* to arrive somewhere is another matter */
 }
 
-int ordered_arrive(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
-                   struct ordered_spot *at)
+bool ordered_arrive(const struct ordered_index *ix, kist_bytes key, struct ordered_spot *at)
 {
     /* Nodes do not change (O4): the same ones in a row cover the same keys. */
-    return leads_there(ix, at) ? find_rank(ix, o, key, at)
-                               : ordered_find(ix, o, key, ORDERED_AT, at);
+    return leads_there(ix, at) && narrow(ix, key, at);
 }
 
 /* The location of entry e, added to the n there are. */
