@@ -159,6 +159,21 @@ static bool narrow(const struct ordered_index *ix, kist_bytes key, struct ordere
     return true;
 }
 
+/* One of these can't be read, so order decides nothing: is the key any of the others? */
+static int look_at_each(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
+                        struct ordered_spot *at)
+{
+    for (unsigned rank = at->rank; rank < at->upto; rank++) {
+        int c;
+
+        if (entry_order(ix, o, at, rank, key, &c) && c == 0) {
+            at->rank = rank;
+            return KIST_OK;
+        }
+    }
+    return ORDERED_LOST;
+}
+
 /* KIST_OK: the key is at `rank`. KIST_MISS: it would be. */
 int ordered_decide(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                    struct ordered_spot *at)
@@ -170,7 +185,7 @@ int ordered_decide(const struct ordered_index *ix, const struct index_owner *o, 
         int c;
 
         if (!entry_order(ix, o, at, middle, key, &c))
-            return ORDERED_LOST;
+            return look_at_each(ix, o, key, at);
         if (c == 0) {
             at->rank = middle;
             return KIST_OK;

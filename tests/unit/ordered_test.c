@@ -1059,6 +1059,12 @@ TEST(a_record_that_can_not_be_read_is_said_so_and_hides_no_other)
     must_rc(ordered_find(w.ix, &w.o, text("the same beginning 07"), ORDERED_AT, &at), ORDERED_LOST);
     must(at.lost == LOC_MASK);
     must(holds(&w, text("a key elsewhere")) == false);
+    for (unsigned i = 0; i < 15; i++) /* those beside it are what they were */
+        must(i == 7 || holds(&w, (kist_bytes){ key, (size_t)snprintf(key, sizeof key,
+                                                                     "the same beginning %02u",
+                                                                     i) }));
+    must_rc(ordered_find(w.ix, &w.o, text("the same beginning 071"), ORDERED_AT, &at),
+            ORDERED_LOST); /* it may be the one */
     must_rc(ordered_first(w.ix, &at), KIST_OK);
     for (unsigned i = 1; i < 15; i++) /* a walk needs no record */
         must_ok(ordered_next(w.ix, &at));
