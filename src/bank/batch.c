@@ -14,8 +14,9 @@
  * is undone by repair(): each slot leads again to what it led to before.
  */
 #include "bank/batch.h"
-#include "bank/spool.h"
 
+#include "bank/ahead.h"
+#include "bank/spool.h"
 #include "base/err.h"
 
 #include <string.h>
@@ -297,15 +298,17 @@ static int append_change(struct commit *cm, struct entry *e, const struct found 
     return KIST_OK;
 }
 
-static int change(struct commit *cm, const struct spool *sp, const struct record *r)
+static int change(struct commit *cm, const struct spool *sp, const struct record *r,
+                  struct ahead *ahead)
 {
     struct entry e = spool_entry(r);
     bool tombstone = e.kind == RECORD_DELETE, live = false;
     struct key_record before = { 0 };
     struct found old = { 0 };
-    struct index_room room;
+    bool arrived = ahead_arrive(ahead, cm->w.core, e.key);
     /* The old value is not read: only its lengths count. */
-    int rc = core_find_room(cm->w.core, e.key, e.key_hash, VERIFY_OTHERS, NULL, &old, &room);
+    int rc = core_find_room(cm->w.core, e.key, e.key_hash, VERIFY_OTHERS, arrived, &old,
+                            &ahead->room);
 
     if (rc < 0 && !(rc == KIST_ECORRUPT && old.slot))
         return rc;
@@ -325,8 +328,8 @@ static int change(struct commit *cm, const struct spool *sp, const struct record
     rc = append_room(cm->w.core, &cm->next, entry_size(&e),
                      tombstone ? APPEND_DELETE : APPEND_PUT);
     if (rc == KIST_OK && !old.slot)
-        rc = core_room(cm->w.core, e.key, e.key_hash, &room);
-    return rc < 0 ? rc : append_change(cm, &e, &old, before, &room);
+        rc = core_room(cm->w.core, e.key, e.key_hash, &ahead->room);
+    return rc < 0 ? rc : append_change(cm, &e, &old, before, &ahead->room);
 }
 
 /* Room in the heap for all of it. What is written and given up takes room until it is
@@ -348,13 +351,42 @@ static int look_for_room(struct commit *cm, const kist_batch *b)
     return puts || rc == KIST_EPOISON ? rc : KIST_OK;
 }
 
+/* Where the first change from `at` on is; or the spool's end. */
+static uint64_t change_from(const struct spool *sp, uint64_t at)
+{
+    while (at < sp->len && !is_change(spool_at(sp, at)))
+        at = spool_behind(sp, at);
+    return at;
+}
+
+/* All of them; while one is made, what the next one needs is on its way. */
+static int change_all(struct commit *cm, const struct spool *sp)
+{
+    struct ahead ahead[2];
+    unsigned turn = 0;
+    int rc = KIST_OK;
+
+    ahead[0].index = NULL;
+    for (uint64_t at = change_from(sp, 0), next; at < sp->len && rc == KIST_OK; at = next) {
+        const struct record *r;
+
+        next = change_from(sp, spool_behind(sp, at));
+        r = spool_at(sp, next);
+        if (next < sp->len)
+            ahead_begin(&ahead[turn ^ 1], cm->w.core, (kist_bytes){ record_key(r), r->key_len },
+                        spool_hash(r));
+        rc = change(cm, sp, spool_at(sp, at), &ahead[turn]);
+        turn ^= 1;
+    }
+    return rc;
+}
+
 static int commit_locked(struct commit *cm, const kist_batch *b)
 {
     int rc = look_for_room(cm, b);
 
-    for (uint64_t at = 0; at < b->spool.len && rc == KIST_OK; at = spool_behind(&b->spool, at))
-        if (is_change(spool_at(&b->spool, at)))
-            rc = change(cm, &b->spool, spool_at(&b->spool, at));
+    if (rc == KIST_OK)
+        rc = change_all(cm, &b->spool);
     if (rc < 0 || cm->body.count == 0)
         return rc;
     rc = append_own(&cm->w, &cm->next, RECORD_COMMIT, &cm->body, sizeof cm->body, &cm->place);

@@ -294,21 +294,14 @@ enum { VERIFY_OTHERS = KIST_VERIFY_NEVER + 1 };
 
 enum { SEARCH_AGAIN = 200 }; /* beside the outcomes of ordered.h, that a search may also have */
 
-/* A search that was begun. */
-struct look_ahead {
-    const struct index_file *index; /* in which index */
-    uint64_t change;                /* what the reuse counter was */
-    bool arrived;                   /* the room has the entries that may be the key's */
-};
-
 /* The newest record of a key, a tombstone too. KIST_MISS: none; KIST_ECORRUPT:
  * it is damaged, *out tells which slot. In a read section. */
 int core_find(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify, struct found *out);
 
-/* The same, for a writer: with KIST_MISS, `room` is what core_room() needs. `ahead` is
- * NULL, or tells how much of the search was done before in this read section. */
+/* The same, for a writer: with KIST_MISS, `room` is what core_room() needs. `arrived`:
+ * a search in a tree got as far as ahead_arrive(), with this room. */
 int core_find_room(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify,
-                   const struct look_ahead *ahead, struct found *out, struct index_room *room);
+                   bool arrived, struct found *out, struct index_room *room);
 
 /* The same in an index that may be another than the bank's present one: of a snapshot. */
 int core_find_in(struct core *c, struct index_file *ix, kist_bytes key, uint64_t hash,

@@ -287,8 +287,7 @@ __attribute__((noinline)) int core_look_further(struct core *c, struct index_fil
 
 /* In the bank's index, or one that is `fixed`. */
 static int find(struct core *c, struct index_file *fixed, kist_bytes key, uint64_t hash,
-                uint32_t verify, const struct look_ahead *ahead, struct found *out,
-                struct index_room *room)
+                uint32_t verify, bool arrived, struct found *out, struct index_room *room)
 {
     uint64_t missing = 0;
 
@@ -299,9 +298,8 @@ static int find(struct core *c, struct index_file *fixed, kist_bytes key, uint64
         int rc;
 
         out->segment = NULL;
-        rc = search(c, ix, key, hash, verify,
-                    ahead && ahead->arrived && ahead->change == change, &missing, room, out);
-        ahead = NULL;
+        rc = search(c, ix, key, hash, verify, arrived, &missing, room, out);
+        arrived = false;
         if (__builtin_expect(rc == ORDERED_OUTSIDE, 0)) {
             rc = core_look_further(c, fixed, seen, change);
             if (rc < 0)
@@ -332,13 +330,13 @@ int core_find(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify, st
 {
     struct index_room room;
 
-    return find(c, NULL, key, hash, verify, NULL, out, &room);
+    return find(c, NULL, key, hash, verify, false, out, &room);
 }
 
 int core_find_room(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify,
-                   const struct look_ahead *ahead, struct found *out, struct index_room *room)
+                   bool arrived, struct found *out, struct index_room *room)
 {
-    return find(c, NULL, key, hash, verify, ahead, out, room);
+    return find(c, NULL, key, hash, verify, arrived, out, room);
 }
 
 int core_find_in(struct core *c, struct index_file *ix, kist_bytes key, uint64_t hash,
@@ -346,7 +344,7 @@ int core_find_in(struct core *c, struct index_file *ix, kist_bytes key, uint64_t
 {
     struct index_room room;
 
-    return find(c, ix, key, hash, verify, NULL, out, &room);
+    return find(c, ix, key, hash, verify, false, out, &room);
 }
 
 /* ---- what a reader sees ------------------------------------------------ */
@@ -454,7 +452,7 @@ static int find_live(kist_bank *h, kist_bytes key, struct core **core, struct fo
         if (rc < 0)
             return rc;
         change = shm_read((*core)->change);
-        rc = find(*core, fixed, key, hash, h->verify, NULL, f, &room);
+        rc = find(*core, fixed, key, hash, h->verify, false, f, &room);
         if (rc == KIST_OK)
             rc = core_as_of(*core, f, h->at, h->snapshot != NULL, h->verify);
         /* ⚑ What is visible was asked behind the slot: a batch that was given up in

@@ -37,7 +37,7 @@ static int publish_again(struct core *c, const struct record *r, uint64_t place)
     uint64_t hash = record_hash_key(&c->bank->set.record, key.data, key.len);
     struct index_room room;
     struct found f;
-    int rc = core_find_room(c, key, hash, KIST_VERIFY_NEVER, NULL, &f, &room);
+    int rc = core_find_room(c, key, hash, KIST_VERIFY_NEVER, false, &f, &room);
 
     if (rc == KIST_OK) {
         if (f.record->sequence <= r->sequence && f.place != place)

@@ -9,7 +9,7 @@
  * found by repair() and published again, which changes nothing. In
  * tests/model/handover.pml these are W2, W3 and S1, S2; in publish.pml P1, P2.
  */
-#include "bank/core.h"
+#include "bank/ahead.h"
 
 #include "base/err.h"
 
@@ -26,8 +26,8 @@ struct change {
     enum condition condition;
     uint64_t sequence;    /* for IF_SEQUENCE */
     kist_view **existing; /* for IF_ABSENT, or NULL */
-    struct look_ahead ahead;
-    struct index_room *room; /* of the caller's */
+    struct ahead *ahead;
+    bool arrived; /* what it found holds under the lock */
 };
 
 /* ---- what the index asks back ----------------------------------------- */
@@ -172,7 +172,7 @@ static int publish(struct writer *w, struct change *ch, const struct found *old,
     struct state next = w->state;
     bool tombstone = e->kind == RECORD_DELETE;
     uint64_t origin;
-    int rc = old->slot ? KIST_OK : core_room(w->core, e->key, e->key_hash, ch->room);
+    int rc = old->slot ? KIST_OK : core_room(w->core, e->key, e->key_hash, &ch->ahead->room);
 
     if (rc == KIST_OK)
         rc = append_room(w->core, &next, entry_size(e), tombstone ? APPEND_DELETE : APPEND_PUT);
@@ -187,7 +187,7 @@ static int publish(struct writer *w, struct change *ch, const struct found *old,
     rc = append(w->core, &next, e, is_durable(w), place);
     if (rc < 0)
         return rc;
-    core_publish(w->core, old->slot, ch->room, e->key, e->key_hash, *place);
+    core_publish(w->core, old->slot, &ch->ahead->room, e->key, e->key_hash, *place);
     account(w, e, before, &next, *place);
     return KIST_OK;
 }
@@ -195,21 +195,14 @@ static int publish(struct writer *w, struct change *ch, const struct found *old,
 /* Ask for the lines that will be needed, so that one wait follows the other as
  * seldom as may be: where the key is, or would be, while the value is hashed and the locks
  * are taken; ... */
-static void look_ahead(kist_bank *h, struct change *ch, kist_bytes key, uint64_t hash)
+static void look_ahead(kist_bank *h, struct ahead *a, kist_bytes key, uint64_t hash)
 {
-    uint64_t change; /* (model: R1) */
+    uint64_t change;
     struct core *c = core_ready(h, &change);
-    struct index_file *ix;
-    struct hash_block b;
 
-    if (!c)
-        return;
-    ix = core_index(c);
-    ch->ahead = (struct look_ahead){ .index = ix, .change = change };
-    if (ix->kind == KIST_INDEX_ORDERED)
-        ordered_approach(index_ordered(ix), key, &ch->room->ordered);
-    else if (hash_block_of(index_hash(ix), hash, &b))
-        __builtin_prefetch(b.home);
+    a->index = NULL;
+    if (c)
+        ahead_begin(a, c, key, hash);
 }
 
 /* ... where the record will be, while the key is looked up. */
@@ -223,16 +216,6 @@ static void prefetch_tail(const struct core *c, const struct state *s, uint64_t 
             __builtin_prefetch(c->active.base + at + i, 1);
 }
 
-/* Go on in a tree under the lock from where look_ahead() came to. */
-static void arrive(struct core *c, struct change *ch)
-{
-    struct index_file *ix = core_index(c);
-
-    ch->ahead.arrived = ix->kind == KIST_INDEX_ORDERED && ch->ahead.index == ix &&
-                        ch->ahead.change == shm_read(c->change) &&
-                        ordered_arrive(index_ordered(ix), ch->entry.key, &ch->room->ordered);
-}
-
 /* The slot that likely is the key's, if it exists: the first of its home bucket that
  * matches; or in a tree, the only one that has the key's head. */
 static shm_word *likely_slot(struct core *c, const struct change *ch)
@@ -242,7 +225,7 @@ static shm_word *likely_slot(struct core *c, const struct change *ch)
     unsigned m;
 
     if (ix->kind == KIST_INDEX_ORDERED)
-        return ch->ahead.arrived ? ordered_likely(index_ordered(ix), &ch->room->ordered) : NULL;
+        return ch->arrived ? ordered_likely(index_ordered(ix), &ch->ahead->room.ordered) : NULL;
     if (!hash_block_of(index_hash(ix), ch->entry.key_hash, &b))
         return NULL;
     m = hash_bucket_match(b.home, ch->entry.key_hash);
@@ -302,14 +285,14 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
     int rc;
 
     prefetch_tail(w->core, &w->state, entry_size(&ch->entry));
-    arrive(w->core, ch);
+    ch->arrived = ahead_arrive(ch->ahead, w->core, ch->entry.key);
     if (ch->condition == ALWAYS && ch->entry.kind == RECORD_PUT) {
         rc = overwrite_likely(w, ch, place);
         if (rc != NOT_LIKELY)
             return rc;
     }
-    rc = core_find_room(w->core, ch->entry.key, ch->entry.key_hash, verify, &ch->ahead, &old,
-                        ch->room);
+    rc = core_find_room(w->core, ch->entry.key, ch->entry.key_hash, verify, ch->arrived, &old,
+                        &ch->ahead->room);
     if (rc == KIST_ECORRUPT && old.slot && ch->condition == ALWAYS) {
         /* Stored again, or deleted, a damaged entry is well again. */
         if (old.record)
@@ -348,7 +331,7 @@ static int change(kist_bank *h, struct change *ch)
 static int put(kist_bank *h, kist_bytes key, kist_bytes value, struct change *ch)
 {
     uint64_t few[SUMS_ON_STACK], *sums = few, key_hash;
-    struct index_room room;
+    struct ahead ahead;
     int rc;
 
     if (key.len > KIST_KEY_MAX)
@@ -362,12 +345,12 @@ static int put(kist_bank *h, kist_bytes key, kist_bytes value, struct change *ch
         if (!sums)
             return KIST_ENOMEM;
     }
-    ch->room = &room;
-    rc = kist_read_begin(); /* around all, for what look_ahead() found */
+    ch->ahead = &ahead;
+    rc = kist_read_begin(); /* around all, see ahead.h */
     if (rc < 0)
         goto out;
     key_hash = record_hash_key(&h->bank->set.record, key.data, key.len);
-    look_ahead(h, ch, key, key_hash);
+    look_ahead(h, &ahead, key, key_hash);
     ch->entry = (struct entry){
         .kind = RECORD_PUT,
         .key = key,
@@ -409,13 +392,14 @@ int kist_put_if_sequence(kist_bank *h, kist_bytes key, kist_bytes value, uint64_
 
 int kist_delete(kist_bank *h, kist_bytes key)
 {
-    struct index_room room;
-    struct change ch = { .condition = ALWAYS, .room = &room };
+    struct ahead none;
+    struct change ch = { .condition = ALWAYS, .ahead = &none };
     uint64_t origin = 0;
 
     if (key.len > KIST_KEY_MAX)
         return bank_err(h->bank, KIST_EKEYLEN, NULL, ERR_NOWHERE,
                         "a key of %zu bytes; 65,535 is the most", key.len);
+    none.index = NULL;
     ch.entry = (struct entry){
         .kind = RECORD_DELETE,
         .key = key,
