@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "bank/core.h"
+#include "index/ordered_node.h"
 
 static uint64_t calls;
 
@@ -233,6 +234,49 @@ TEST(a_compaction_of_an_ordered_bank_ends_though_many_keys_in_a_row_are_lost)
         lost += rc == KIST_ECORRUPT;
     }
     must(lost > LOST && lost < KEYS);
+    must_ok(kist_bank_close(f.bank));
+    must_ok(kist_store_close(f.store));
+    tmp_remove(f.dir);
+    free(f.dir);
+}
+
+/* ---- a forged tree ------------------------------------------------------ */
+
+/* All children of each new level are one node, down to what was the root. */
+static void forge_paths(struct ordered_index *ix)
+{
+    uint64_t below = shm_peek(&ordered_head(ix)->root), page = index_len(&ix->file) / 4096;
+
+    must_ok(index_grow(&ix->file, 16));
+    for (unsigned level = 1; level < 12; level++, page++) {
+        shm_word *p = (shm_word *)(ix->base + page * 4096);
+
+        shm_store(&p[0], inner_word(level, 60, 0));
+        for (unsigned i = 0; i < 61; i++)
+            shm_store(&p[2 + 60 + i], below);
+        below = node_make(page * 4096, 4096, level);
+    }
+    shm_store(&ordered_head(ix)->root, below);
+}
+
+TEST(a_forged_tree_with_endless_leaves_does_not_keep_a_compaction)
+{
+    kist_bank_options opt = { .size = sizeof opt, .segment_bytes = 4096,
+                              .index = KIST_INDEX_ORDERED, .verify = KIST_VERIFY_ALWAYS };
+    struct fixture f = fixture_open_with(&opt);
+    char buf[300] = "x";
+    kist_bank *snap;
+
+    for (uint64_t i = 0; i < 60; i++)
+        must_ok(kist_put(f.bank, number(i % 12), (kist_bytes){ buf, sizeof buf }));
+    must_ok(kist_snapshot_open(&snap, f.bank)); /* so that segments are cleaned as they stand */
+    must_ok(kist_put(f.bank, number(1), (kist_bytes){ buf, sizeof buf }));
+    damage(&f, shm_peek(&live_of(f.bank)->oldest));
+    forge_paths(index_ordered(core_index(atomic_load(&f.bank->bank->core))));
+    (void)alarm(30);
+    must_ok(kist_compact(f.bank, NULL, NULL)); /* the damaged one stays: nothing is certain */
+    (void)alarm(0);
+    must_ok(kist_bank_close(snap));
     must_ok(kist_bank_close(f.bank));
     must_ok(kist_store_close(f.store));
     tmp_remove(f.dir);
