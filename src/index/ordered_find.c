@@ -103,13 +103,20 @@ static int descend(const struct ordered_index *ix, kist_bytes key, struct ordere
     return KIST_OK;
 }
 
-/* Does the path lead to its leaf? Its nodes are what they were when it was gone. */
+/* Does the path lead to its leaf? Its nodes are what they were when it was gone. ⚑ All of them
+ * are on the way: where one went, with all that was below, there is an empty range as well. */
 static bool leads_there(const struct ordered_index *ix, const struct ordered_spot *at)
 {
     uint64_t word = shm_peek(&ordered_head(ix)->root);
 
-    for (uint32_t d = 0; d < at->depth && word == at->path[d].node; d++)
-        word = shm_peek(inner_child(ix, word, at->path[d].at));
+    for (uint32_t d = 0; d < at->depth; d++) {
+        const shm_word *child =
+            word == at->path[d].node ? inner_child(ix, word, at->path[d].at) : NULL;
+
+        if (!child)
+            return false;
+        word = shm_peek(child);
+    }
     return word == at->leaf;
 }
 

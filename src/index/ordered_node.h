@@ -208,15 +208,16 @@ static inline bool inner_of(const struct ordered_index *ix, uint64_t word, struc
     return count < ORDERED_FANOUT && suffixes_at + out->suffix_len <= node_bytes(word);
 }
 
-/* The same word as child[at] of inner_of(), for a node that is known to be one. */
+/* The same word as child[at] of inner_of(), for a node that was one when it was looked at. NULL:
+ * it says something else by now, and the word would lie behind it (I5). */
 static inline const shm_word *inner_child(const struct ordered_index *ix, uint64_t word,
                                           unsigned at)
 {
     const uint8_t *p = ix->base + node_offset(word);
     uint64_t first = shm_peek((const shm_word *)p);
+    uint64_t from = inner_heads_at(first >> 32 & 0xffff) + 8 * ((first >> 16 & 0xffff) + at);
 
-    return (const shm_word *)(p + inner_heads_at(first >> 32 & 0xffff)) + (first >> 16 & 0xffff) +
-           at;
+    return from + 8 <= node_bytes(word) ? (const shm_word *)(p + from) : NULL;
 }
 
 /* Separator i behind the prefix. */

@@ -770,6 +770,30 @@ TEST(a_search_that_began_before_others_wrote_ends_where_the_key_is)
     world_end(&w);
 }
 
+/* It stands before an empty range; then all the others go, and with them what led there. */
+TEST(a_search_that_began_before_the_way_to_an_empty_range_went_does_not_go_on_from_there)
+{
+    enum { KEYS = 40, EMPTY_FROM = 14, EMPTY_TO = 28 };
+    struct world w = world_in_a_file((size_t)4 << 20);
+    kist_bytes k = ordered_number(EMPTY_FROM + 3);
+    struct ordered_spot begun;
+
+    for (uint64_t i = 0; i < KEYS; i++)
+        put(&w, ordered_number(i));
+    for (uint64_t i = EMPTY_FROM; i < EMPTY_TO; i++)
+        must_ok(take_out_of(&w, w.ix, ordered_number(i)));
+    ordered_approach(w.ix, k, &begun);
+    must(begun.leaf == 0 && begun.depth == 1);
+    must(ordered_arrive(w.ix, k, &begun));
+    for (uint64_t i = 0; i < KEYS; i++)
+        must(take_out_of(&w, w.ix, ordered_number(i)) ==
+             (i < EMPTY_FROM || i >= EMPTY_TO ? KIST_OK : KIST_MISS));
+    must(w.heap->reuse == 0 && shm_peek(&ordered_head(w.ix)->root) == 0);
+
+    must(!ordered_arrive(w.ix, k, &begun));
+    world_end(&w);
+}
+
 static struct world *overtaken;
 static uint64_t overtaken_from, overtaken_by;
 
@@ -969,6 +993,24 @@ TEST(a_forged_file_makes_no_crash_and_no_endless_loop)
     }
     test_case = 0;
     free(good);
+    world_end(&w);
+}
+
+/* An inner node that is a leaf too, for another path: who fills it changes what the node says. */
+TEST(a_node_that_says_something_else_when_a_search_goes_on_is_looked_at_no_further_than_it_goes)
+{
+    struct world w = world_in_a_file((size_t)4 << 20);
+    kist_bytes k = ordered_number(3);
+    struct ordered_spot at;
+
+    for (uint64_t i = 0; i < 40; i++)
+        put(&w, ordered_number(i));
+    ordered_approach(w.ix, k, &at);
+    must(at.depth == 1);
+    shm_store((shm_word *)(w.ix->base + node_offset(at.path[0].node)),
+              inner_word(1, UINT16_MAX, KEY_MOST));
+    must(!ordered_arrive(w.ix, k, &at));
+    must_rc(find(&w, w.ix, k, ORDERED_AT, &at), KIST_ECORRUPT);
     world_end(&w);
 }
 
