@@ -10,10 +10,14 @@
  * has had: those from `fresh` on.
  *
  *     take:  list -> free page -> fresh page -> quarantine, if it is an eighth of
- *            all, or 256 KiB, or a quarter of that with lists that have an eighth
- *            -> look around, if others left something, or lists have a quarter -> a
- *            longer file -> if there is no room for that: quarantine and look
- *            around, however little they give
+ *            all, or 256 KiB, or a quarter of that with lists that have an eighth, or
+ *            where others write too -> look around, if others left something, or lists
+ *            have a quarter -> a longer file -> if there is no room for that:
+ *            quarantine and look around, however little they give
+ *
+ * A look around takes all from the lists of others, and goes through the whole tree: of
+ * two that take turns each would do so for a node or two that the other has. So whoever
+ * knows of one looks again only when the tree has changed an eighth as often as it has pages.
  *
  * tests/model/reuse.pml has the steps that comments name: (model: Q1).
  */
@@ -33,6 +37,7 @@ enum {
     RELEASE_SHARE = 8,
     RELEASE_LEAST = 4 * INDEX_PAGE,
     RELEASE_MOST = 64 * INDEX_PAGE, /* so that nodes are still near when they are used again */
+    LOOK_SHARE = 8,
     SPARE = CLASSES, /* pages that are kept for changes that make room, one a class */
 };
 
@@ -51,6 +56,7 @@ struct ordered_space {
     unsigned taken_count;
     bool complete;         /* the lists have all that is free, */
     uint64_t built, fresh; /* as long as nobody else changes these */
+    uint64_t looked;       /* what `built` was at the last look around that is known of */
     bool saves;            /* the change under way makes room: it may use the spare pages */
     uint8_t *key;
     uint64_t *scratch;
@@ -171,6 +177,8 @@ int space_begin(struct ordered_index *ix, bool saves)
         }
         ix->space = sp;
         sp->walks = walks + 1; /* so that it is not ready if what follows fails */
+    } else {
+        sp->looked = shm_peek(&head->built); /* another one did */
     }
     rc = resize(ix);
     if (rc < 0)
@@ -353,7 +361,7 @@ static int look_around(struct ordered_index *ix, const struct index_owner *o, bo
         (void)collect(sp, &l, fresh, true);
     }
     sp->complete |= found == 0;
-    sp->built = shm_peek(&head->built);
+    sp->looked = sp->built = shm_peek(&head->built);
     sp->fresh = shm_peek(&head->fresh);
 out:
     os_free(l.used);
@@ -400,6 +408,16 @@ static bool take_now(struct ordered_index *ix, uint64_t bytes, uint64_t *word)
     return true;
 }
 
+/* Is it worth going through the tree? When all is in the lists, pages may be empty yet. */
+static bool may_look(const struct ordered_index *ix, uint64_t share)
+{
+    const struct ordered_space *sp = ix->space;
+
+    return sp->complete ? listed(sp) >= 2 * share
+                        : shm_peek(&ordered_head(ix)->built) - sp->looked >=
+                              sp->pages.count / LOOK_SHARE;
+}
+
 static int take(struct ordered_index *ix, const struct index_owner *o, uint64_t bytes,
                 uint64_t *word)
 {
@@ -412,12 +430,13 @@ static int take(struct ordered_index *ix, const struct index_owner *o, uint64_t 
 
     if (take_now(ix, bytes, word))
         return KIST_OK;
-    if (sp->waiting >= enough || (listed(sp) >= share && sp->waiting >= enough / 4)) {
+    if (sp->waiting >= enough ||
+        (sp->waiting >= enough / 4 && (!sp->complete || listed(sp) >= share))) {
         release_retired(sp, o);
         if (take_now(ix, bytes, word))
             return KIST_OK;
     }
-    if (!sp->complete || listed(sp) >= 2 * share) { /* or pages may be empty */
+    if (may_look(ix, share)) {
         rc = look_around(ix, o, false);
         if (rc < 0)
             return rc;

@@ -770,6 +770,24 @@ TEST(a_search_that_began_before_others_wrote_ends_where_the_key_is)
     world_end(&w);
 }
 
+/* A look around goes through all there is, and empties the lists of the other. */
+TEST(two_writers_that_take_turns_do_not_look_around_for_what_the_other_has)
+{
+    enum { KEYS = 60000, EACH = 4, LOOKS = 100 };
+    struct world w = world_in_a_file((size_t)64 << 20);
+    struct ordered_index *ix[2] = { w.ix, open_again(&w, true) };
+    struct ordered_facts f;
+
+    for (uint64_t i = 0; i < KEYS; i++)
+        must_ok(try_put_in(&w, ix[i / EACH % 2], ordered_number(i * 7919 % 1000003)));
+    must(shm_peek(&ordered_head(w.ix)->walks) < LOOKS);
+    must(index_refresh(&w.ix->file, UINT64_MAX) >= 0);
+    f = checked(&w);
+    must(f.entries == KEYS && shm_peek(&ordered_head(w.ix)->fresh) * INDEX_PAGE < 3 * f.bytes);
+    ordered_close(ix[1]);
+    world_end(&w);
+}
+
 /* It stands before an empty range; then all the others go, and with them what led there. */
 TEST(a_search_that_began_before_the_way_to_an_empty_range_went_does_not_go_on_from_there)
 {
