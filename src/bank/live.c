@@ -65,14 +65,19 @@ bool live_state(const struct live *l, struct state *out)
     return false;
 }
 
-bool live_next_state(const struct live *l, struct state *out)
+bool live_next_state(const struct live *l, const struct state *now, struct state *out)
 {
     uint64_t w[LIVE_STATE_WORDS], next = shm_read(&l->step) + 1;
+    struct state still;
 
     for (unsigned k = 0; k < LIVE_STATE_WORDS; k++)
         w[k] = shm_read(&l->copy[next & 1].word[k]);
+    /* ⚑ Behind the words: they may be of the one that comes after it. */
+    if (w[LIVE_STATE_WORDS - 1] != state_check(w) || !live_state(l, &still) ||
+        still.visible != now->visible)
+        return false;
     memcpy(out, w, sizeof *out);
-    return w[LIVE_STATE_WORDS - 1] == state_check(w);
+    return true;
 }
 
 void live_prepare(struct live *l, struct state *s)

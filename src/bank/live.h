@@ -171,8 +171,8 @@ void live_step(struct live *l, struct state *s);
  * there already. */
 void live_prepare(struct live *l, struct state *s);
 
-/* That one. False: there is none. */
-bool live_next_state(const struct live *l, struct state *out);
+/* That one. False: there is none; or `now` does not count any more, by its sequence. */
+bool live_next_state(const struct live *l, const struct state *now, struct state *out);
 
 /* From here on it is not the bank's any more: whoever maps it goes to look for
  * another one. Once more for one that is retired already: who looked in vain

@@ -79,7 +79,8 @@ int pins_horizon(struct core *c, const struct state *s, uint64_t *horizon)
 /* ---- moments ---------------------------------------------------------- */
 
 /* A clear or replace publishes its index right before its step: which side of the index is
- * this one on, and what does the state have to be? 1: look again. */
+ * this one on, and what does the state have to be? 1: look again. ⚑ That step is still to
+ * come when all was read: the next replacement says what comes before its index is there. */
 static int look_within(struct core *c, struct state *s, const struct index_file *ix,
                        uint64_t cleared)
 {
@@ -88,7 +89,7 @@ static int look_within(struct core *c, struct state *s, const struct index_file 
 
     if (ix->generation < shm_read(&l->cleared_by)) /* before it, unless another one came since */
         return live_state(l, s) && s->visible == visible ? KIST_OK : 1;
-    return live_next_state(l, s) && s->visible >= cleared &&
+    return live_next_state(l, s, s) && s->visible >= cleared &&
                    shm_read(&l->generation) == ix->generation
                ? KIST_OK
                : 1;

@@ -799,3 +799,23 @@ TEST(a_second_death_while_the_first_is_made_good_is_told_until_somebody_writes)
         for (int k = 0; k < 2; k++)
             died_while_finishing(kinds[k]);
 }
+
+/* Whoever has met the first of two replacements is told by the second what comes. */
+TEST(the_state_that_comes_next_is_of_the_replacement_that_was_met_and_of_no_later_one)
+{
+    static _Alignas(4096) uint8_t page[LIVE_BYTES];
+    struct live *l = (struct live *)page;
+    struct state before = { .visible = 10 }, first = { .visible = 20 }, second = { .visible = 30 };
+    struct state out = { 0 };
+
+    live_step(l, &before);
+    must(!live_next_state(l, &before, &out));
+    live_prepare(l, &first);
+    must(live_next_state(l, &before, &out) && out.visible == first.visible);
+    live_step(l, &first);
+    must(!live_next_state(l, &before, &out));
+    live_prepare(l, &second);
+    out = before;
+    must(!live_next_state(l, &out, &out) && out.visible == before.visible);
+    must(live_next_state(l, &first, &out) && out.visible == second.visible);
+}
