@@ -10,7 +10,7 @@
  * tests/model/publish.pml has the steps that comments name, (model: P3), and reuse.pml
  * those with Q.
  */
-#include "index/ordered_node.h"
+#include "index/ordered_inner.h"
 
 #include "base/os.h"
 #include "kist/kist.h"
@@ -21,7 +21,6 @@ enum {
     JOINED_MOST = 11,   /* if both have no more than this */
     SKIP_WORTH = 4,     /* bytes that a head must win, before records are read for it */
     ARENA_KEY = 2,      /* of the keys that there is room for: for a fence */
-    COPY_FROM = 2,      /* separators: from so many on the prefix is all that they agree in */
 };
 
 struct entry {
@@ -86,23 +85,6 @@ static size_t fence_agree(const struct change *c, bool upper, const uint8_t *key
 }
 
 /* ---- leaves ----------------------------------------------------------- */
-
-/* Write what is to be a node. Readers of the memory's last use may still look at it: the
- * fence, or else the release of each store, is what their counter is behind (O6) (model:
- * P5, Q5). */
-static void node_write(const struct ordered_index *ix, uint64_t word, const uint64_t *from,
-                       uint64_t bytes)
-{
-    shm_word *to = (shm_word *)(ix->base + node_offset(word));
-
-#ifdef SHM_RACES_ARE_SEEN
-    for (uint64_t i = 0; i < bytes / 8; i++)
-        shm_publish(&to[i], from[i]);
-#else
-    atomic_thread_fence(memory_order_release);
-    shm_copy(to, from, bytes);
-#endif
-}
 
 static unsigned leaf_entries(const struct ordered_leaf *leaf, uint64_t order, struct entry *out)
 {
@@ -231,238 +213,6 @@ static int separator_between(const struct change *c, const struct entry *e, unsi
     return KIST_OK;
 }
 
-/* ---- inner nodes ------------------------------------------------------ */
-
-/* What a new inner node, or two, will have. */
-struct gather {
-    unsigned n; /* separators; one more child */
-    uint64_t child[ORDERED_FANOUT + 1];
-    struct {
-        const uint8_t *p; /* behind the prefix */
-        size_t len;
-    } sep[ORDERED_FANOUT];
-    const uint8_t *prefix;
-    size_t prefix_len;
-    uint8_t *arena; /* what pieces lead to, or NULL */
-};
-
-static int gather_node(const struct ordered_index *ix, uint64_t word, struct gather *g)
-{
-    struct inner n;
-
-    g->arena = NULL;
-    if (!inner_of(ix, word, &n))
-        return KIST_ECORRUPT;
-    g->n = n.count;
-    g->prefix = n.prefix;
-    g->prefix_len = n.prefix_len;
-    for (unsigned i = 0; i <= n.count; i++)
-        g->child[i] = shm_peek(&n.child[i]);
-    for (unsigned i = 0; i < n.count; i++) {
-        g->sep[i].p = inner_suffix(&n, i, &g->sep[i].len);
-        if (g->prefix_len + g->sep[i].len > KEY_MOST)
-            return KIST_ECORRUPT;
-    }
-    return KIST_OK;
-}
-
-/* Let the prefix have `len` bytes: the rest of it moves into each separator. */
-static int gather_shorten(struct gather *g, size_t len)
-{
-    size_t more = g->prefix_len - len, bytes = 0;
-    uint8_t *p;
-
-    for (unsigned i = 0; i < g->n; i++)
-        bytes += more + g->sep[i].len;
-    g->arena = p = os_alloc(bytes + 1);
-    if (!p)
-        return KIST_ENOMEM;
-    for (unsigned i = 0; i < g->n; i++) {
-        memcpy(p, g->prefix + len, more);
-        memcpy(p + more, g->sep[i].p, g->sep[i].len);
-        g->sep[i].p = p;
-        g->sep[i].len += more;
-        p += g->sep[i].len;
-    }
-    g->prefix_len = len;
-    return KIST_OK;
-}
-
-/* Exchange child `at` for two, with a separator between them. */
-static int gather_split(struct gather *g, unsigned at, uint64_t left, uint64_t right,
-                        const uint8_t *sep, size_t len)
-{
-    size_t agree = bytes_agree(g->prefix, g->prefix_len, sep, len);
-    int rc = agree < g->prefix_len ? gather_shorten(g, agree) : KIST_OK;
-
-    if (rc < 0)
-        return rc;
-    memmove(&g->sep[at + 1], &g->sep[at], (g->n - at) * sizeof g->sep[0]);
-    memmove(&g->child[at + 2], &g->child[at + 1], (g->n - at) * sizeof g->child[0]);
-    g->sep[at].p = sep + agree;
-    g->sep[at].len = len - agree;
-    g->child[at] = left;
-    g->child[at + 1] = right;
-    g->n++;
-    return KIST_OK;
-}
-
-/* Take out the separator `at`, and the child behind it. */
-static void gather_drop(struct gather *g, unsigned at)
-{
-    g->n--;
-    memmove(&g->sep[at], &g->sep[at + 1], (g->n - at) * sizeof g->sep[0]);
-    memmove(&g->child[at + 1], &g->child[at + 2], (g->n - at) * sizeof g->child[0]);
-}
-
-/* Of empty ranges side by side one will do. ⚑ Not less: the leaf beside it skips
- * what its own fences have in common. */
-static void gather_tidy(struct gather *g)
-{
-    for (unsigned i = 0; i < g->n;)
-        if (g->child[i] == 0 && g->child[i + 1] == 0)
-            gather_drop(g, i);
-        else
-            i++;
-}
-
-static bool gather_fits(const struct gather *g)
-{
-    size_t bytes = 0;
-
-    for (unsigned i = 0; i < g->n; i++)
-        bytes += g->sep[i].len;
-    return g->n < ORDERED_FANOUT && (bytes <= ORDERED_SUFFIXES || g->n < ORDERED_FEW);
-}
-
-/* An inner node that is being made, in memory of the writer's own. */
-struct draft {
-    uint64_t bytes, *words; /* the whole */
-    uint8_t *prefix, *suffix;
-    uint64_t *head, *child;
-    uint32_t *end;
-};
-
-static int inner_begin(struct ordered_index *ix, struct draft *d, unsigned level, unsigned count,
-                       size_t prefix_len, size_t suffix_len)
-{
-    uint64_t suffixes_at = inner_suffixes_at(count, prefix_len);
-    uint8_t *p;
-
-    d->bytes = (suffixes_at + suffix_len + 7) / 8 * 8;
-    d->words = space_scratch(ix, d->bytes);
-    if (!d->words)
-        return KIST_ENOMEM;
-    d->words[0] = inner_word(level, count, prefix_len);
-    d->words[1] = suffix_len;
-    p = (uint8_t *)d->words;
-    d->prefix = p + INNER_PREFIX_AT;
-    d->head = d->words + inner_heads_at(prefix_len) / 8;
-    d->child = d->head + count;
-    d->end = (uint32_t *)(d->child + count + 1);
-    d->suffix = p + suffixes_at;
-    /* Zeros where nothing will be, behind prefix, ends and suffixes. */
-    memset(p + inner_heads_at(prefix_len) - 8, 0, prefix_len % 8 ? 8 : 0);
-    memset(d->suffix - 8, 0, count % 2 ? 8 : 0);
-    memset(p + d->bytes - 8, 0, suffix_len % 8 ? 8 : 0);
-    return KIST_OK;
-}
-
-/* Memory for it, and there it is. */
-static int inner_done(const struct change *c, const struct draft *d, unsigned level, uint64_t *word)
-{
-    int rc = space_take(c->ix, c->o, d->bytes, level, word);
-
-    if (rc == KIST_OK)
-        node_write(c->ix, *word, d->words, d->bytes);
-    return rc;
-}
-
-/* Build a node of the separators from .. to - 1, and the children around them. */
-static int build_inner(const struct change *c, const struct gather *g, unsigned from, unsigned to,
-                       unsigned level, uint64_t *word)
-{
-    unsigned n = to - from, i;
-    size_t more = 0, suffixes = 0;
-    struct draft d;
-    int rc;
-
-    if (n > 1) /* they ascend: what the first and the last agree in, all do */
-        more = bytes_agree(g->sep[from].p, g->sep[from].len, g->sep[to - 1].p, g->sep[to - 1].len);
-    for (i = from; i < to; i++) {
-        if (g->sep[i].len < more)
-            return KIST_ECORRUPT; /* they do not (I5) */
-        suffixes += g->sep[i].len - more;
-    }
-    rc = inner_begin(c->ix, &d, level, n, g->prefix_len + more, suffixes);
-    if (rc < 0)
-        return rc;
-    if (g->prefix_len)
-        memcpy(d.prefix, g->prefix, g->prefix_len);
-    if (more)
-        memcpy(d.prefix + g->prefix_len, g->sep[from].p, more);
-    for (i = 0; i <= n; i++)
-        d.child[i] = g->child[from + i];
-    for (i = 0, suffixes = 0; i < n; i++) {
-        const uint8_t *p = g->sep[from + i].p;
-        size_t len = g->sep[from + i].len;
-
-        d.head[i] = bytes_head(p, len, more);
-        if (len > more)
-            memcpy(d.suffix + suffixes, p + more, len - more);
-        suffixes += len - more;
-        d.end[i] = (uint32_t)suffixes;
-    }
-    return inner_done(c, &d, level, word);
-}
-
-/*
- * What nearly every split of a leaf asks for: the path's node d with child `at` exchanged
- * for two, where prefix, heads and suffixes of the others stay as they are. KIST_MISS: they do
- * not, or it has no room for another.
- */
-static int copy_inner(const struct change *c, unsigned depth, uint64_t left, uint64_t right,
-                      const uint8_t *sep, size_t len, uint64_t *word)
-{
-    uint64_t node = c->at->path[depth].node;
-    uint32_t at = c->at->path[depth].at, from, to;
-    struct inner n;
-    struct draft d;
-    size_t more;
-    int rc;
-
-    if (!inner_of(c->ix, node, &n) || at > n.count)
-        return KIST_ECORRUPT;
-    if (n.count < COPY_FROM || n.count + 1 == ORDERED_FANOUT || len < n.prefix_len ||
-        bytes_agree(n.prefix, n.prefix_len, sep, len) < n.prefix_len)
-        return KIST_MISS;
-    more = len - n.prefix_len;
-    if (n.suffix_len + more > ORDERED_SUFFIXES && n.count >= ORDERED_FEW)
-        return KIST_MISS;
-    from = at > 0 ? n.end[at - 1] : 0;
-    to = n.end[n.count - 1];
-    if (from > to || to != n.suffix_len)
-        return KIST_ECORRUPT; /* (I5) */
-    rc = inner_begin(c->ix, &d, node_level(node), n.count + 1, n.prefix_len, to + more);
-    if (rc < 0)
-        return rc;
-    memcpy(d.prefix, n.prefix, n.prefix_len);
-    memcpy(d.head, n.head, at * sizeof *d.head);
-    d.head[at] = bytes_head(sep, len, n.prefix_len);
-    memcpy(d.head + at + 1, n.head + at, (n.count - at) * sizeof *d.head);
-    memcpy(d.child, n.child, at * sizeof *d.child);
-    d.child[at] = left;
-    d.child[at + 1] = right;
-    memcpy(d.child + at + 2, n.child + at + 1, (n.count - at) * sizeof *d.child);
-    memcpy(d.end, n.end, at * sizeof *d.end);
-    for (uint32_t i = at; i <= n.count; i++)
-        d.end[i] = (uint32_t)more + (i > 0 ? n.end[i - 1] : 0);
-    memcpy(d.suffix, n.suffix, from);
-    memcpy(d.suffix + from, sep + n.prefix_len, more);
-    memcpy(d.suffix + from + more, n.suffix + from, to - from);
-    return inner_done(c, &d, node_level(node), word);
-}
-
 /* ---- publishing ------------------------------------------------------- */
 
 /* Let a word lead to a new node, or to none: that of child `at` in the path's node
@@ -488,14 +238,14 @@ static int change_publish(struct change *c, unsigned d, uint64_t word)
 }
 
 /* Where to split an inner node: near the middle, at a short separator. */
-static unsigned split_inner_at(const struct gather *g, bool ascending)
+static unsigned split_inner_at(const struct parts *ps, bool ascending)
 {
-    unsigned best = g->n / 2;
+    unsigned best = ps->n / 2;
 
     if (ascending)
-        return g->n - 1;
-    for (unsigned i = g->n / 2 - g->n / 8; i <= g->n / 2 + g->n / 8 && i < g->n; i++)
-        if (g->sep[i].len < g->sep[best].len)
+        return ps->n - 1;
+    for (unsigned i = ps->n / 2 - ps->n / 8; i <= ps->n / 2 + ps->n / 8 && i < ps->n; i++)
+        if (ps->sep[i].len < ps->sep[best].len)
             best = i;
     return best;
 }
@@ -505,62 +255,62 @@ static unsigned split_inner_at(const struct gather *g, bool ascending)
 static int grow_up(struct change *c, uint64_t left, uint64_t right, size_t len, bool ascending)
 {
     const struct ordered_spot *at = c->at;
-    struct gather g;
+    struct parts ps;
     unsigned room = 0, m;
     uint64_t word, l, r;
     int rc;
 
-    g.arena = NULL;
+    ps.arena = NULL;
     for (unsigned d = at->depth; d-- > 0;) {
         uint64_t node = at->path[d].node;
 
-        rc = copy_inner(c, d, left, right, space_key(c->ix, room), len, &word);
+        rc = inner_copy(c->ix, c->o, at, d, left, right, space_key(c->ix, room), len, &word);
         if (rc != KIST_MISS) {
             c->retired[c->retired_count++] = node;
             if (rc == KIST_OK)
                 rc = change_publish(c, d, word);
             goto out;
         }
-        rc = gather_node(c->ix, node, &g);
-        if (rc == KIST_OK && at->path[d].at > g.n)
+        rc = parts_of(c->ix, node, &ps);
+        if (rc == KIST_OK && at->path[d].at > ps.n)
             rc = KIST_ECORRUPT;
-        ascending &= at->path[d].at == g.n;
+        ascending &= at->path[d].at == ps.n;
         if (rc == KIST_OK)
-            rc = gather_split(&g, at->path[d].at, left, right, space_key(c->ix, room), len);
+            rc = parts_split(&ps, at->path[d].at, left, right, space_key(c->ix, room), len);
         if (rc < 0)
             goto out;
-        gather_tidy(&g);
+        parts_tidy(&ps);
         c->retired[c->retired_count++] = node;
-        if (gather_fits(&g)) {
-            rc = build_inner(c, &g, 0, g.n, node_level(node), &word);
+        if (parts_fit(&ps)) {
+            rc = parts_build(c->ix, c->o, &ps, 0, ps.n, node_level(node), &word);
             if (rc == KIST_OK)
                 rc = change_publish(c, d, word);
             goto out;
         }
-        m = split_inner_at(&g, ascending);
-        rc = build_inner(c, &g, 0, m, node_level(node), &l);
+        m = split_inner_at(&ps, ascending);
+        rc = parts_build(c->ix, c->o, &ps, 0, m, node_level(node), &l);
         if (rc == KIST_OK)
-            rc = build_inner(c, &g, m + 1, g.n, node_level(node), &r);
+            rc = parts_build(c->ix, c->o, &ps, m + 1, ps.n, node_level(node), &r);
         if (rc < 0)
             goto out;
         left = l;
         right = r;
         room ^= 1;
-        len = g.prefix_len + g.sep[m].len;
-        memcpy(space_key(c->ix, room), g.prefix, g.prefix_len);
-        memcpy(space_key(c->ix, room) + g.prefix_len, g.sep[m].p, g.sep[m].len);
-        os_free(g.arena);
-        g.arena = NULL;
+        len = ps.prefix_len + ps.sep[m].len;
+        memcpy(space_key(c->ix, room), ps.prefix, ps.prefix_len);
+        memcpy(space_key(c->ix, room) + ps.prefix_len, ps.sep[m].p, ps.sep[m].len);
+        os_free(ps.arena);
+        ps.arena = NULL;
     }
     m = node_level(left) > node_level(right) ? node_level(left) : node_level(right);
-    g = (struct gather){ .n = 1, .child = { left, right } };
-    g.prefix = g.sep[0].p = space_key(c->ix, room);
-    g.sep[0].len = len;
-    rc = m >= ORDERED_LEVEL_MAX ? KIST_EFULL : build_inner(c, &g, 0, 1, m + 1, &word);
+    ps = (struct parts){ .n = 1, .child = { left, right } };
+    ps.prefix = ps.sep[0].p = space_key(c->ix, room);
+    ps.sep[0].len = len;
+    rc = m >= ORDERED_LEVEL_MAX ? KIST_EFULL : parts_build(c->ix, c->o, &ps, 0, 1, m + 1, &word);
     if (rc == KIST_OK)
         rc = change_publish(c, 0, word);
 out:
-    os_free(g.arena);
+    os_free(ps.arena);
     return rc;
 }
 
@@ -711,14 +461,14 @@ static int join(struct change *c, unsigned at)
     uint8_t *key = space_key(c->ix, ARENA_KEY);
     struct entry e[2 * ORDERED_WAYS];
     size_t skips[2], skip;
-    struct gather g;
+    struct parts ps;
     struct inner fence;
-    int rc = gather_node(c->ix, node, &g), i;
+    int rc = parts_of(c->ix, node, &ps), i;
 
     if (rc < 0)
         return rc;
     for (unsigned k = 0; k < 2; k++) {
-        const struct ordered_leaf *leaf = leaf_of(c->ix, g.child[at + k]);
+        const struct ordered_leaf *leaf = leaf_of(c->ix, ps.child[at + k]);
 
         n[k] = leaf_entries(leaf, shm_peek(&leaf->order), e + (k ? n[0] : 0));
         skips[k] = shm_peek(&leaf->skip) & 0xffff;
@@ -734,14 +484,14 @@ static int join(struct change *c, unsigned at)
     if (rc < 0)
         return rc;
     write_leaf(c->ix, word, skip, e, n[0] + n[1]);
-    c->retired[c->retired_count++] = g.child[at];
-    c->retired[c->retired_count++] = g.child[at + 1];
+    c->retired[c->retired_count++] = ps.child[at];
+    c->retired[c->retired_count++] = ps.child[at + 1];
     c->retired[c->retired_count++] = node;
-    g.child[at] = word;
-    gather_drop(&g, at);
-    gather_tidy(&g);
-    if (g.n > 0)
-        rc = build_inner(c, &g, 0, g.n, node_level(node), &word);
+    ps.child[at] = word;
+    parts_drop(&ps, at);
+    parts_tidy(&ps);
+    if (ps.n > 0)
+        rc = parts_build(c->ix, c->o, &ps, 0, ps.n, node_level(node), &word);
     return rc == KIST_OK ? change_publish(c, d, word) : rc;
 }
 

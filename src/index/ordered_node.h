@@ -266,6 +266,23 @@ static inline int node_enter(const struct ordered_index *ix, uint64_t word, unsi
     return node_is_inside(ix, word) ? KIST_OK : ORDERED_OUTSIDE;
 }
 
+/* Write what is to be a node. Readers of the memory's last use may still look at it: the
+ * fence, or else the release of each store, is what their counter is behind (O6) (model:
+ * P5, Q5). */
+static inline void node_write(const struct ordered_index *ix, uint64_t word,
+                              const uint64_t *from, uint64_t bytes)
+{
+    shm_word *to = (shm_word *)(ix->base + node_offset(word));
+
+#ifdef SHM_RACES_ARE_SEEN
+    for (uint64_t i = 0; i < bytes / 8; i++)
+        shm_publish(&to[i], from[i]);
+#else
+    atomic_thread_fence(memory_order_release);
+    shm_copy(to, from, bytes);
+#endif
+}
+
 void ordered_space_drop(struct ordered_space *space); /* ordered_space.c */
 
 /* Begin a change of the tree's shape; `saves`: one that makes room, for which some is kept
