@@ -227,22 +227,27 @@ static void bump(const struct index_owner *o)
 }
 
 /* A node's memory may be written from here on. Of a shape that no node has, it is
- * left alone (I5). */
+ * left alone (I5); so is what lies behind the pages that are known of. */
 static void now_free(struct ordered_space *sp, uint64_t word)
 {
     uint64_t bytes = node_bytes(word), at = node_offset(word);
     unsigned c = class_of(bytes);
 
-    if (c < CLASSES && bytes == (uint64_t)ORDERED_UNIT << c && at % bytes == 0)
+    if (at + bytes > sp->pages.count * INDEX_PAGE)
+        sp->complete = false;
+    else if (c < CLASSES && bytes == (uint64_t)ORDERED_UNIT << c && at % bytes == 0)
         list_add(sp, &sp->free[c], word);
     else if (c == CLASSES && at % INDEX_PAGE == 0 && bytes % INDEX_PAGE == 0)
         pages_give(&sp->pages, at, bytes);
 }
 
-static void release_retired(struct ordered_space *sp, const struct index_owner *o)
+static void release_retired(struct ordered_index *ix, const struct index_owner *o)
 {
+    struct ordered_space *sp = ix->space;
+
     if (sp->retired.n == 0)
         return;
+    (void)resize(ix); /* ⚑ others have let the file grow, and it was their nodes that were retired */
     bump(o);
     for (size_t i = 0; i < sp->retired.n; i++)
         now_free(sp, sp->retired.word[i]);
@@ -432,7 +437,7 @@ static int take(struct ordered_index *ix, const struct index_owner *o, uint64_t 
         return KIST_OK;
     if (sp->waiting >= enough ||
         (sp->waiting >= enough / 4 && (!sp->complete || listed(sp) >= share))) {
-        release_retired(sp, o);
+        release_retired(ix, o);
         if (take_now(ix, bytes, word))
             return KIST_OK;
     }

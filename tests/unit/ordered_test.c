@@ -770,6 +770,35 @@ TEST(a_search_that_began_before_others_wrote_ends_where_the_key_is)
     world_end(&w);
 }
 
+/* Separators of more than two hundred bytes: inner nodes have pages of their own. */
+static kist_bytes long_number(uint64_t n)
+{
+    static uint8_t key[220];
+
+    memset(key, 'p', sizeof key);
+    key[0] = (uint8_t)(n % 50);
+    memcpy(key + sizeof key - 8, ordered_number(n).data, 8);
+    return (kist_bytes){ key, sizeof key };
+}
+
+TEST(a_writer_uses_large_nodes_again_that_lie_where_another_has_let_the_file_grow)
+{
+    static const uint64_t each[] = { 3, 20, 150 };
+    enum { KEYS = 6000 };
+
+    for (size_t k = 0; k < sizeof each / sizeof each[0]; k++) {
+        struct world w = world_in_a_file((size_t)64 << 20);
+        struct ordered_index *ix[2] = { w.ix, open_again(&w, true) };
+
+        for (uint64_t i = 0; i < KEYS; i++)
+            must_ok(try_put_in(&w, ix[i / each[k] % 2], long_number(i)));
+        must(index_refresh(&w.ix->file, UINT64_MAX) >= 0);
+        must(checked(&w).entries == KEYS);
+        ordered_close(ix[1]);
+        world_end(&w);
+    }
+}
+
 /* A look around goes through all there is, and empties the lists of the other. */
 TEST(two_writers_that_take_turns_do_not_look_around_for_what_the_other_has)
 {
