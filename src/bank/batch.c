@@ -287,7 +287,7 @@ static int append_change(struct commit *cm, struct entry *e, const struct found 
     }
     e->kind |= RECORD_IN_BATCH;
     e->sequence = ++cm->next.visible;
-    e->previous = old->slot ? old->place : 0;
+    e->previous = old->place;
     rc = append(c, &cm->next, e, cm->durable, &place);
     if (rc < 0)
         return rc;
@@ -310,9 +310,9 @@ static int change(struct commit *cm, const struct spool *sp, const struct record
     int rc = core_find_room(cm->w.core, e.key, e.key_hash, VERIFY_OTHERS, arrived, &old,
                             &ahead->room);
 
-    if (rc < 0 && !(rc == KIST_ECORRUPT && old.slot))
+    if (rc < 0 && !(rc == KIST_ECORRUPT && core_can_write(cm->w.core, &old, &ahead->room)))
         return rc;
-    if (rc < 0) { /* stored again, or deleted, a damaged entry is well again */
+    if (rc < 0) {
         if (old.record)
             before = key_record_of(old.record, old.place);
         live = true;

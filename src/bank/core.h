@@ -303,6 +303,16 @@ int core_find(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify, st
 int core_find_room(struct core *c, kist_bytes key, uint64_t hash, uint32_t verify,
                    bool arrived, struct found *out, struct index_room *room);
 
+/* After KIST_ECORRUPT: may the key be written all the same? Where its damaged entry is known,
+ * that is well again then. In a tree a key may not be told from one whose record can't be read:
+ * it is written beside it, with a link back to that one, so that whoever asks for what was
+ * before is not told that there was nothing. */
+static inline bool core_can_write(const struct core *c, const struct found *f,
+                                  const struct index_room *room)
+{
+    return f->slot || (core_index(c)->kind == KIST_INDEX_ORDERED && room->ordered.lost != 0);
+}
+
 /* The same in an index that may be another than the bank's present one: of a snapshot. */
 int core_find_in(struct core *c, struct index_file *ix, kist_bytes key, uint64_t hash,
                  uint32_t verify, struct found *out);

@@ -219,10 +219,8 @@ static int record_lost(struct core *c, uint64_t loc, uint64_t *missing, struct f
     struct segment *s = core_segment(c, place_n(place));
     int rc = s ? 0 : segment_missing(c, place_n(place), missing, &s);
 
-    if (rc != 0)
-        return rc == 1 ? SEARCH_AGAIN : rc;
     *out = (struct found){ .segment = s, .offset = place_offset(place), .place = place };
-    return KIST_ECORRUPT;
+    return rc == 0 ? KIST_ECORRUPT : rc == 1 ? SEARCH_AGAIN : rc;
 }
 
 /* Search a tree; `at` receives where, or has `arrived` there. Results as try_slot(), or

@@ -42,7 +42,11 @@ static int publish_again(struct core *c, const struct record *r, uint64_t place)
     if (rc == KIST_OK) {
         if (f.record->sequence <= r->sequence && f.place != place)
             core_publish(c, f.slot, NULL, key, hash, place); /* (model: M1) */
-    } else if (rc == KIST_MISS) {
+    } else if (rc == KIST_ECORRUPT && f.slot) {
+        if (f.place < place) /* the write had made it well again */
+            core_publish(c, f.slot, NULL, key, hash, place);
+        rc = KIST_OK;
+    } else if (rc == KIST_MISS || (rc == KIST_ECORRUPT && core_can_write(c, &f, &room))) {
         rc = core_room(c, key, hash, &room);
         if (rc == KIST_OK)
             core_publish(c, NULL, &room, key, hash, place);

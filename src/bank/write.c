@@ -44,6 +44,12 @@ static void owner_reuse(void *arg)
     (void)shm_add(&c->live->change, 1); /* pairs with core_find() (I4) */
 }
 
+/* ⚑ In a tree records of other keys decide where one goes: they have to be whole. */
+static void comparing_reuse(void *arg)
+{
+    owner_reuse(((struct comparing *)arg)->core);
+}
+
 static void owner_intent(void *arg, uint64_t old_entry, uint64_t prefix, uint64_t lo, uint64_t hi)
 {
     struct live *l = ((struct core *)arg)->live;
@@ -74,9 +80,15 @@ struct index_owner core_owner(struct core *c)
 
 int core_room(struct core *c, kist_bytes key, uint64_t hash, struct index_room *room)
 {
+    struct comparing m = { .core = c, .key = key, .verify = VERIFY_OTHERS };
     struct index_owner o = core_owner(c);
     int rc;
 
+    if (core_index(c)->kind == KIST_INDEX_ORDERED) {
+        o.record = record_to_compare;
+        o.reuse = comparing_reuse;
+        o.arg = &m;
+    }
     for (int i = 0; i < 2; i++) {
         rc = index_make_room(core_index(c), &o, key, hash, room);
         if (rc != -ENOMEM || i == 1)
@@ -183,7 +195,7 @@ static int publish(struct writer *w, struct change *ch, const struct found *old,
         e->value = (kist_bytes){ &origin, sizeof origin };
         e->value_hash = record_hash_value(&origin, sizeof origin, NULL);
     }
-    number(e, old->slot ? old->place : 0, &next);
+    number(e, old->place, &next);
     rc = append(w->core, &next, e, is_durable(w), place);
     if (rc < 0)
         return rc;
@@ -293,8 +305,8 @@ static int change_locked(struct writer *w, struct change *ch, uint64_t *place)
     }
     rc = core_find_room(w->core, ch->entry.key, ch->entry.key_hash, verify, ch->arrived, &old,
                         &ch->ahead->room);
-    if (rc == KIST_ECORRUPT && old.slot && ch->condition == ALWAYS) {
-        /* Stored again, or deleted, a damaged entry is well again. */
+    if (rc == KIST_ECORRUPT && ch->condition == ALWAYS &&
+        core_can_write(w->core, &old, &ch->ahead->room)) {
         if (old.record)
             before = key_record_of(old.record, old.place);
         live = true;

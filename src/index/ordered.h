@@ -165,7 +165,7 @@ struct ordered_spot {
         uint32_t at; /* which child */
     } path[ORDERED_LEVEL_MAX];
     uint64_t seen; /* bytes of nodes that a step or walk went through (I5) */
-    uint64_t lost; /* with ORDERED_LOST: the location */
+    uint64_t lost; /* with ORDERED_LOST: the location; else 0 */
 };
 
 enum ordered_where {
@@ -250,8 +250,8 @@ unsigned ordered_behind(const struct ordered_index *ix, const struct ordered_spo
 
 /* ---- writing (one writer, O7) ----------------------------------------- */
 
-/* Make room for a key that ordered_find(ORDERED_AT) has just missed at `at`: what
- * can fail comes here. KIST_OK: `at` is where it will be. -ENOMEM: the map can't
+/* Make room for a key that ordered_find(ORDERED_AT) has just missed at `at`, or could not
+ * tell from one that is lost (it will stand beside it): what can fail comes here. KIST_OK: `at` is where it will be. -ENOMEM: the map can't
  * grow in place, open it anew. Errors, ORDERED_LOST too, leave the index as it was. */
 int ordered_room(struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                  struct ordered_spot *at);

@@ -83,7 +83,7 @@ static int descend(const struct ordered_index *ix, kist_bytes key, struct ordere
     struct inner n;
 
     out->depth = out->rank = 0;
-    out->order = out->seen = 0;
+    out->order = out->seen = out->lost = 0;
     while (word) {
         int rc = node_enter(ix, word, level);
 
@@ -166,18 +166,26 @@ static bool narrow(const struct ordered_index *ix, kist_bytes key, struct ordere
     return true;
 }
 
-/* One of these can't be read, so order decides nothing: is the key any of the others? */
+/* One of these can't be read: is the key any of the others? Else it may be that one; or its
+ * place would be behind all that are below it. */
 static int look_at_each(const struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                         struct ordered_spot *at)
 {
+    unsigned behind = at->rank;
+
     for (unsigned rank = at->rank; rank < at->upto; rank++) {
         int c;
 
-        if (entry_order(ix, o, at, rank, key, &c) && c == 0) {
+        if (!entry_order(ix, o, at, rank, key, &c))
+            continue;
+        if (c == 0) {
             at->rank = rank;
+            at->lost = 0;
             return KIST_OK;
         }
+        behind = c < 0 ? rank + 1 : behind;
     }
+    at->rank = behind;
     return ORDERED_LOST;
 }
 

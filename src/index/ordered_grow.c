@@ -350,6 +350,22 @@ static int rebuild_leaf(struct change *c)
     return change_publish(c, c->at->depth, word);
 }
 
+/* The separator at *m, or at the nearest place that needs no record that is lost. */
+static int separator_near(const struct change *c, const struct entry *e, unsigned n, unsigned *m,
+                          size_t skip, uint8_t *out, size_t *len)
+{
+    unsigned best = *m;
+    int rc = separator_between(c, e, best, skip, out, len);
+
+    for (unsigned d = 1; rc == ORDERED_LOST && d < n; d++)
+        for (unsigned side = 0; rc == ORDERED_LOST && side < 2; side++) {
+            *m = side ? best + d : best - d; /* below 0 it is beyond n */
+            if (*m > 0 && *m < n)
+                rc = separator_between(c, e, *m, skip, out, len);
+        }
+    return rc;
+}
+
 static int split_leaf(struct change *c)
 {
     const struct ordered_leaf *leaf = leaf_of(c->ix, c->at->leaf);
@@ -358,13 +374,8 @@ static int split_leaf(struct change *c)
     size_t skip = shm_peek(&leaf->skip) & 0xffff, len, left_skip, right_skip;
     uint8_t *sep = space_key(c->ix, 0);
     uint64_t left, right;
-    int rc = separator_between(c, e, m, skip, sep, &len);
+    int rc = separator_near(c, e, n, &m, skip, sep, &len);
 
-    for (m = rc == ORDERED_LOST ? 1 : m; rc == ORDERED_LOST && m < n; m++)
-        if (heads_differ(e, m) < 8) { /* no record is needed there */
-            rc = separator_between(c, e, m, skip, sep, &len);
-            break;
-        }
     if (rc != KIST_OK)
         return rc;
     left_skip = better_skip(c, e, m, skip, fence_agree(c, false, sep, len));
@@ -407,13 +418,15 @@ static int make_room(struct ordered_index *ix, const struct index_owner *o, kist
 int ordered_room(struct ordered_index *ix, const struct index_owner *o, kist_bytes key,
                  struct ordered_spot *at)
 {
+    bool lost = at->lost != 0;
+
     for (int tries = 0; tries < 2 && !has_room(ix, at); tries++) {
         int rc = make_room(ix, o, key, at);
 
         if (rc != KIST_OK)
             return rc;
         rc = ordered_find(ix, o, key, ORDERED_AT, at);
-        if (rc != KIST_MISS)
+        if (rc != KIST_MISS && !(lost && rc == ORDERED_LOST))
             return rc == KIST_OK ? KIST_ECORRUPT : rc;
     }
     return has_room(ix, at) ? KIST_OK : KIST_ECORRUPT;

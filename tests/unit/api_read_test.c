@@ -485,6 +485,85 @@ TEST(damage_to_a_neighbours_key_is_no_miss_in_an_ordered_bank)
     }
 }
 
+static const char *numbered(char *key, unsigned i)
+{
+    (void)snprintf(key, 32, "one of many neighbours %02u", i);
+    return key;
+}
+
+/* How the key is written that can't be told from the damaged one. */
+enum writing { PUT, DELETE, BATCH, WRITINGS };
+
+static void write_one(kist_bank *bank, const char *key, enum writing how)
+{
+    kist_batch *batch;
+
+    switch (how) {
+    case PUT:
+        put_text(bank, key, "new");
+        break;
+    case DELETE:
+        must_ok(kist_delete(bank, text(key)));
+        break;
+    default:
+        must_ok(kist_batch_open(&batch, bank));
+        must_ok(kist_batch_put(batch, text(key), text("new")));
+        must_ok(kist_batch_commit(batch));
+        kist_batch_close(batch);
+    }
+}
+
+/* Keys before, behind and between them fill leaves, which are split. */
+static void must_be_well_again(unsigned damaged, enum writing how)
+{
+    enum { KEYS = 24, STEP = 3 };
+    kist_bank_options opt = { .size = sizeof opt, .index = KIST_INDEX_ORDERED };
+    struct fixture f = fixture_open_with(&opt);
+    kist_view *view;
+    kist_bank *snap;
+    char key[32];
+    off_t at;
+    int fd;
+
+    for (unsigned i = 0; i < KEYS; i += STEP)
+        put_text(f.bank, numbered(key, i), "old");
+    close_bank(&f);
+    at = find_in_heap(&f, numbered(key, damaged), strlen(key), &fd);
+    flip(fd, at + (off_t)strlen(key) - 1);
+    (void)close(fd);
+    open_again(&f, KIST_VERIFY_FIRST);
+    must_ok(kist_snapshot_open(&snap, f.bank));
+    must_rc(kist_get_view(f.bank, text(key), &view), KIST_ECORRUPT);
+    write_one(f.bank, key, how);
+    for (unsigned i = 0; i < KEYS; i++)
+        if (i % STEP != 0)
+            put_text(f.bank, numbered(key, i), "new");
+    for (unsigned i = 0; i < KEYS; i++) {
+        const char *expect = i == damaged ? (how == DELETE ? NULL : "new")
+                                          : i % STEP == 0 ? "old" : "new";
+        int rc = kist_get_view(f.bank, text(numbered(key, i)), &view);
+
+        test_case = i;
+        must_rc(rc, expect ? KIST_OK : KIST_MISS);
+        must(!expect || memcmp(kist_view_bytes(view).data, expect, 3) == 0);
+        if (expect)
+            kist_view_release(view);
+    }
+    test_case = 0;
+    /* what was before is not denied */
+    must_rc(kist_get_view(snap, text(numbered(key, damaged)), &view), KIST_ECORRUPT);
+    must_ok(kist_bank_close(snap));
+    fixture_close(&f);
+}
+
+TEST(a_key_that_can_not_be_told_from_a_damaged_one_can_be_written)
+{
+    test_needs_files();
+    for (unsigned damaged = 0; damaged < 24; damaged += 3)
+        for (enum writing how = 0; how < WRITINGS; how++)
+            must_be_well_again(damaged, how);
+}
+
 /* An old record of the same key, whole and of the same length, has come to
  * where the newest belongs: a write that went astray. */
 TEST(a_record_in_another_ones_place_is_damage)
