@@ -97,12 +97,13 @@ static int undo(struct core *c, struct state *s, const struct record *r, uint64_
 {
     kist_bytes key = { record_key(r), r->key_len };
     uint64_t hash = record_hash_key(&c->bank->set.record, key.data, key.len);
+    struct index_room room;
     struct found f = { 0 };
-    int rc = core_find(c, key, hash, KIST_VERIFY_NEVER, &f);
+    int rc = core_find_room(c, key, hash, KIST_VERIFY_NEVER, false, &f, &room);
 
     (void)s; /* it counts what was visible */
     if (rc < 0) /* another's damaged entry is none of our business */
-        return rc == KIST_ECORRUPT && f.slot ? KIST_OK : rc;
+        return rc == KIST_ECORRUPT && core_can_write(c, &f, &room) ? KIST_OK : rc;
     if (rc == KIST_MISS || f.place != place)
         return KIST_OK;
     ring_replace(c, key_record_of(r, place), before(c, r));

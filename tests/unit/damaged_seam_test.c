@@ -42,14 +42,22 @@ static void die_behind_the_value(const void *addr, size_t len)
         (void)kill(getpid(), SIGKILL);
 }
 
+static bool in_a_batch;
+
 static void put_and_die(void *arg)
 {
     const struct fixture *f = arg;
     kist_store *store = open_store(f->dir);
     kist_bank *bank = open_bank(store, "bank");
+    kist_batch *batch;
 
-    shm_seam = die_behind_the_value;
-    must_ok(kist_put(bank, text(damaged_key), text(new_value))); /* it does not get that far */
+    must_ok(kist_batch_open(&batch, bank));
+    must_ok(kist_batch_put(batch, text(damaged_key), text(new_value)));
+    shm_seam = die_behind_the_value; /* neither gets that far */
+    if (in_a_batch)
+        must_ok(kist_batch_commit(batch));
+    else
+        must_ok(kist_put(bank, text(damaged_key), text(new_value)));
 }
 
 static void die_over_damage(uint32_t kind, enum part part)
@@ -63,7 +71,11 @@ static void die_over_damage(uint32_t kind, enum part part)
     put_text(f.bank, "another key", "old");
     damage(&f, part);
     must(WIFSIGNALED(child_wait(child_start(put_and_die, &f))));
-    put_text(f.bank, "a third key", "new"); /* the dead one's put is made good before */
+    put_text(f.bank, "a third key", "new"); /* the dead one's is made good before, or undone */
+    if (in_a_batch) {
+        must_rc(kist_get_view(f.bank, text(damaged_key), &view), KIST_ECORRUPT);
+        put_text(f.bank, damaged_key, new_value);
+    }
     must_ok(kist_get_view(f.bank, text(damaged_key), &view));
     must(kist_view_bytes(view).len == strlen(new_value) &&
          memcmp(kist_view_bytes(view).data, new_value, strlen(new_value)) == 0);
@@ -71,10 +83,22 @@ static void die_over_damage(uint32_t kind, enum part part)
     fixture_close(&f);
 }
 
-TEST(a_put_over_a_damaged_record_whose_writer_died_is_made_good)
+static void die_over_all_damage(void)
 {
     for (enum part part = 0; part < PARTS; part++) {
         die_over_damage(KIST_INDEX_HASH, part);
         die_over_damage(KIST_INDEX_ORDERED, part);
     }
+}
+
+TEST(a_put_over_a_damaged_record_whose_writer_died_is_made_good)
+{
+    in_a_batch = false;
+    die_over_all_damage();
+}
+
+TEST(a_batch_over_a_damaged_record_whose_writer_died_is_undone)
+{
+    in_a_batch = true;
+    die_over_all_damage();
 }
