@@ -141,15 +141,16 @@ static bool heads_from(const struct change *c, struct entry *e, unsigned n, size
 }
 
 /* What the heads of a new leaf should skip, of the `agree` bytes that its fences
- * have in common; the heads are made to do so. */
+ * have in common; the heads are made to do so. A leaf that is `settled` gets no more keys: as
+ * long as its heads differ they will do. */
 static size_t better_skip(const struct change *c, struct entry *e, unsigned n, size_t skip,
-                          size_t agree)
+                          size_t agree, bool settled)
 {
     bool tied = false;
 
     for (unsigned i = 1; i < n; i++)
         tied |= e[i].head == e[i - 1].head;
-    if (agree < skip + (tied ? 1 : SKIP_WORTH))
+    if (agree < skip + (tied ? 1 : SKIP_WORTH) || (settled && !tied))
         return skip;
     return heads_from(c, e, n, agree) ? agree : skip;
 }
@@ -378,8 +379,8 @@ static int split_leaf(struct change *c)
 
     if (rc != KIST_OK)
         return rc;
-    left_skip = better_skip(c, e, m, skip, fence_agree(c, false, sep, len));
-    right_skip = better_skip(c, e + m, n - m, skip, fence_agree(c, true, sep, len));
+    left_skip = better_skip(c, e, m, skip, fence_agree(c, false, sep, len), m == n - 1);
+    right_skip = better_skip(c, e + m, n - m, skip, fence_agree(c, true, sep, len), false);
     rc = space_take(c->ix, c->o, ORDERED_UNIT, 0, &left);
     if (rc == KIST_OK)
         rc = space_take(c->ix, c->o, ORDERED_UNIT, 0, &right);
